@@ -1,0 +1,241 @@
+"""What the API needs from an engine: one Protocol per tag of the Docker API.
+
+Words: ``ref`` is what a client typed for a container (id, unique id prefix, name with or without a leading slash) or for an
+image (reference, id, unique id prefix). Methods raise the classes of ``base.errors``; any other exception is a bug (500).
+Methods that list or inspect answer from snapshots and never wait for a container's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from boxship.spec.docker.container import (
+    ContainerInspect,
+    ContainerSummary,
+    CreateRequest,
+    CreateResponse,
+    ExecConfig,
+    ExecInspect,
+    ExecStart,
+    TopResult,
+    WaitResult,
+)
+from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
+from boxship.spec.docker.network import NetworkInspect
+from boxship.spec.docker.system import EventMessage, Info, Version
+from boxship.spec.docker.volume import Volume, VolumeCreate
+
+Filters = Mapping[str, Sequence[str]]
+"""Parsed ``filters`` query: key to values. Backends raise InvalidInput for unknown keys ("invalid filter 'x'")."""
+
+
+class HijackedStream(Protocol):
+    """A client connection taken out of the HTTP server, after the response head was written."""
+
+    @property
+    def leftover(self) -> bytes:
+        """Bytes of the client that the HTTP parser had read already; they come first."""
+
+    def detach(self) -> int:
+        """Give up the connection and return its blocking-neutral socket descriptor; the caller owns and closes it.
+
+        For a connection that is not a plain socket (TLS, websocket) this is one end of a socket pair that the server
+        keeps relaying.
+        """
+
+
+class AttachOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Query of attach: which streams, whether to replay the log first, the detach keys as typed ("ctrl-p,ctrl-q")."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    logs: bool = False
+    stream: bool = False
+    detach_keys: str | None = None
+
+
+class StreamSession(Protocol):
+    """An attach or exec start that was accepted and waits for its connection."""
+
+    @property
+    def multiplexed(self) -> bool:
+        """Whether output is framed (no terminal) or raw (terminal)."""
+
+    async def serve(self, stream: HijackedStream) -> None:
+        """Hand the connection over and return when the session has ended or no longer needs this process."""
+
+    async def abandon(self) -> None:
+        """Release the session when the client left before its connection could be handed over."""
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Query of logs; times are nanoseconds since 1970, 0 "no bound"; ``tail`` -1 "all"."""
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    since: int = 0
+    until: int = 0
+    timestamps: bool = False
+    details: bool = False
+    tail: int = -1
+
+
+class LogStream(Protocol):
+    """An accepted log request; iterating yields bytes ready for the wire, framed when ``multiplexed``."""
+
+    @property
+    def multiplexed(self) -> bool: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class ContainerQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Query of GET /containers/json; ``limit`` 0 "no limit"."""
+
+    all: bool = False
+    limit: int = 0
+    size: bool = False
+    filters: dict[str, list[str]] = {}
+
+
+class Containers(Protocol):
+    async def list(self, query: ContainerQuery) -> list[ContainerSummary]: ...
+
+    async def create(self, name: str | None, request: CreateRequest, platform: str | None) -> CreateResponse: ...
+
+    async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect: ...
+
+    async def start(self, ref: str) -> bool:
+        """Start it; return False when it runs already (304)."""
+
+    async def stop(self, ref: str, *, timeout: int | None, signal: str | None) -> bool:
+        """Stop it within ``timeout`` seconds (None: its own, -1: no limit); return False when it was stopped (304)."""
+
+    async def restart(self, ref: str, *, timeout: int | None, signal: str | None) -> None: ...
+
+    async def kill(self, ref: str, signal: str | None) -> None: ...
+
+    async def pause(self, ref: str) -> None: ...
+
+    async def unpause(self, ref: str) -> None: ...
+
+    async def rename(self, ref: str, name: str) -> None: ...
+
+    async def remove(self, ref: str, *, volumes: bool, force: bool, link: bool) -> None: ...
+
+    async def wait(self, ref: str, condition: str) -> Awaitable[WaitResult]:
+        """Register a wait ("not-running", "next-exit", "removed"); awaiting the result is a second step.
+
+        The first await fails for an unknown container; the server then sends its head and awaits the result.
+        """
+
+    async def attach(self, ref: str, options: AttachOptions) -> StreamSession: ...
+
+    async def logs(self, ref: str, query: LogQuery) -> LogStream: ...
+
+    async def resize(self, ref: str, height: int, width: int) -> None: ...
+
+    async def top(self, ref: str, ps_args: str) -> TopResult: ...
+
+    def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
+        """Yield samples in Docker's shape, one a second when ``stream``; raises NotFound at the first step."""
+
+    async def update(self, ref: str, changes: dict[str, Any]) -> list[str]:
+        """Change limits and restart policy of POST update's body; return the warnings."""
+
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+    async def changes(self, ref: str) -> list[dict[str, Any]]: ...
+
+    async def export(self, ref: str) -> AsyncIterator[bytes]: ...
+
+
+class Execs(Protocol):
+    async def create(self, container: str, config: ExecConfig) -> str:
+        """Return the new exec's id."""
+
+    async def inspect(self, id: str) -> ExecInspect: ...
+
+    async def start(self, id: str, options: ExecStart) -> StreamSession | None:
+        """Start it; return None when detached (it runs already), else a session that starts it when served."""
+
+    async def resize(self, id: str, height: int, width: int) -> None: ...
+
+
+class Progress(Protocol):
+    """A stream of Docker's progress messages, one JSON object a line."""
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]: ...
+
+
+class Images(Protocol):
+    async def list(self, *, all: bool, filters: Filters, shared_size: bool, digests: bool) -> list[ImageSummary]: ...
+
+    async def inspect(self, ref: str) -> ImageInspect: ...
+
+    async def history(self, ref: str) -> list[HistoryItem]: ...
+
+    async def tag(self, ref: str, repository: str, tag: str) -> None: ...
+
+    async def remove(self, ref: str, *, force: bool, prune: bool) -> list[DeleteItem]: ...
+
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+    def pull(self, reference: str, tag: str, *, platform: str | None, auth: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Yield progress messages; errors before the first message are raised, later ones are messages."""
+
+    def import_(
+        self, source: AsyncIterator[bytes] | str, *, repository: str, tag: str, message: str, changes: Sequence[str], platform: str | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Import a tar stream, or the tar at a URL, as an image of one layer."""
+
+    def load(self, source: AsyncIterator[bytes], *, quiet: bool) -> AsyncIterator[dict[str, Any]]:
+        """Load a docker-archive or OCI layout tar, compressed or not."""
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """Return the tar of these images in chunks; unknown references fail before the first chunk."""
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Query of GET /events: nanoseconds since 1970, 0 "no bound"."""
+
+    since: int = 0
+    until: int = 0
+    filters: dict[str, list[str]] = {}
+
+
+class System(Protocol):
+    async def version(self) -> Version: ...
+
+    async def info(self) -> Info: ...
+
+    def events(self, query: EventQuery) -> AsyncIterator[EventMessage]: ...
+
+    async def disk_usage(self, types: Sequence[str]) -> dict[str, Any]: ...
+
+
+class Networks(Protocol):
+    async def list(self, filters: Filters) -> list[NetworkInspect]: ...
+
+    async def inspect(self, ref: str) -> NetworkInspect: ...
+
+    async def remove(self, ref: str) -> None: ...
+
+
+class Volumes(Protocol):
+    async def list(self, filters: Filters) -> list[Volume]: ...
+
+    async def create(self, request: VolumeCreate) -> Volume: ...
+
+    async def inspect(self, name: str) -> Volume: ...
+
+    async def remove(self, name: str, *, force: bool) -> None: ...
+
+    async def prune(self, filters: Filters) -> dict[str, Any]: ...

@@ -1,0 +1,37 @@
+"""Named places at which a test kills the process, to prove that the next start repairs what was left.
+
+``BOXSHIP_FAILPOINT=name`` ends the process with SIGKILL at its first pass of that place; ``name:3`` at the third. Unset,
+a failpoint costs one dictionary look-up. The names are the table below, so that a test can walk all of them.
+"""
+
+import os
+import signal
+
+NAMES: dict[str, str] = {
+    "create.before-row": "container create: writable layer exists, no row names it",
+    "create.after-row": "container create: row committed, files in the container's directory not written",
+    "create.done": "container create: all written, the client has no answer",
+    "start.after-sandbox": "container start: network sandbox and ports exist, no process",
+    "start.after-launch": "container start: the shim was asked, its answer not yet read",
+    "start.after-running": "container start: process runs, the status row says created",
+    "start.done": "container start: all written, the client has no answer",
+    "exit.before-row": "container exit: the shim reported, the status row says running",
+    "exit.after-row": "container exit: row says exited, the sandbox still exists",
+    "remove.after-mark": "container rm: row marked as removing, everything else in place",
+    "remove.after-layer": "container rm: writable layer gone, row still there",
+    "remove.after-row": "container rm: row gone, the container's directory still there",
+}
+
+_chosen, _, _times = os.environ.get("BOXSHIP_FAILPOINT", "").partition(":")
+_left = int(_times or 1)
+
+
+def hit(name: str) -> None:
+    """Die here if the environment chose this failpoint; a name that is not in the table is a bug."""
+    global _left
+    if name == _chosen:
+        _left -= 1
+        if _left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    elif name not in NAMES:
+        raise KeyError(name)

@@ -1,0 +1,1 @@
+"""The command line: one module per command, tables, templates, terminal handling. Talks to the engine over the API only."""

@@ -1,0 +1,1 @@
+"""Blobs by digest: ingest, verify, commit, leases, garbage collection."""

@@ -1,0 +1,1 @@
+"""Composition root of ``boxshipd``: flags and daemon.json, wiring, listeners, signals."""

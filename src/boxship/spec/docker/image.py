@@ -1,0 +1,73 @@
+"""Image documents (Engine API, tag Image)."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import field
+
+from boxship.spec.docker.container import ContainerConfig, GraphDriver
+
+
+class RootFS(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    type: str = "layers"
+    layers: list[str] | None = None  # diff IDs, bottom first
+
+
+class ImageMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    last_tag_time: str = "0001-01-01T00:00:00Z"
+
+
+class ImageInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Answer of GET /images/{name}/json."""
+
+    id: str
+    repo_tags: list[str] = []
+    repo_digests: list[str] = []
+    parent: str = ""
+    comment: str = ""
+    created: str = ""
+    docker_version: str = ""
+    author: str = ""
+    config: ContainerConfig
+    architecture: str = ""
+    variant: str | msgspec.UnsetType = msgspec.UNSET
+    os: str = ""
+    os_version: str | msgspec.UnsetType = msgspec.UNSET
+    size: int = 0
+    virtual_size: int | msgspec.UnsetType = msgspec.UNSET  # dropped from API 1.44 on
+    graph_driver: GraphDriver
+    root_fs: RootFS = field(name="RootFS")
+    metadata: ImageMetadata
+
+
+class ImageSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One row of GET /images/json; ``created`` is in Unix seconds, -1 means "not counted"."""
+
+    id: str
+    parent_id: str = ""
+    repo_tags: list[str]
+    repo_digests: list[str]
+    created: int
+    size: int
+    shared_size: int = -1
+    virtual_size: int | msgspec.UnsetType = msgspec.UNSET
+    labels: dict[str, str] | None = None
+    containers: int = -1
+
+
+class HistoryItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One row of GET /images/{name}/history, newest first."""
+
+    id: str
+    created: int
+    created_by: str
+    tags: list[str] | None = None
+    size: int = 0
+    comment: str = ""
+
+
+class DeleteItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One line of an image removal: exactly one of the two is set."""
+
+    untagged: str | msgspec.UnsetType = msgspec.UNSET
+    deleted: str | msgspec.UnsetType = msgspec.UNSET

@@ -1,0 +1,1 @@
+"""Durable metadata: one SQLite database, transactions with a global revision, names, migrations, change feed."""

@@ -1,0 +1,1 @@
+"""Volume drivers: named and anonymous volumes of the local driver."""

@@ -1,0 +1,1 @@
+"""Protocols without I/O, bytes in and events out: attach frames, launcher and shim messages, json-file log records."""
