@@ -160,7 +160,7 @@ def read_table(path: str) -> dict[str, int]:
 
 
 def write(path: str, value: str) -> None:
-    """Put ``value`` into a control file with one write(2), as the kernel wants it."""
+    """Put ``value`` into a control file in a single call, as the kernel wants it."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())

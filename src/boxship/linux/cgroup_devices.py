@@ -12,6 +12,8 @@ import errno
 import os
 import struct
 
+from boxship.linux._libc import check, libc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -29,7 +31,7 @@ BPF_CGROUP_DEVICE = 6
 BPF_F_ALLOW_MULTI = 2
 _DEVCG_TYPE = {"b": 1, "c": 2}
 _DEVCG_ACCESS = {"m": 1, "r": 2, "w": 4}
-_SYS_BPF = {"x86_64": 321, "aarch64": 280, "armv7l": 386, "i686": 357, "ppc64le": 361, "s390x": 351, "riscv64": 280}
+_SYS_BPF = {"x86_64": 321, "aarch64": 280}
 
 # opcodes, linux/bpf.h and linux/bpf_common.h
 _LDX_W = 0x61  # dst = *(u32 *)(src + off)
@@ -40,8 +42,6 @@ _RSH32_IMM = 0x74
 _JNE_IMM = 0x55
 _EXIT = 0x95
 _R0, _R1, _TYPE, _ACCESS, _MAJOR, _MINOR, _SCRATCH = 0, 1, 2, 3, 4, 5, 1
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DeviceSet:
@@ -230,8 +230,5 @@ def _bpf(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
     if number is None:
         raise OSError(errno.ENOSYS, "bpf: not known for this architecture")
     buffer = ctypes.create_string_buffer(attributes, len(attributes)) if isinstance(attributes, bytes) else attributes
-    result: int = _libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"bpf: {os.strerror(number)}")
-    return result
+    arguments = (ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(buffer)))
+    return check(libc.syscall(*arguments), "bpf")
