@@ -140,14 +140,11 @@ class Store:
         with self._lock:
             self._watchers[changed] = asyncio.get_running_loop()
         try:
-            while not self._closed:
+            while True:
                 changed.clear()
-                try:
-                    found = await asyncio.to_thread(self._changes, since_revision)
-                except SystemFailure:
-                    if self._closed:
-                        return
-                    raise
+                found = await asyncio.to_thread(self._changes, since_revision)
+                if found is None:
+                    return
                 for change in found:
                     yield change
                     since_revision = change.revision
@@ -157,9 +154,15 @@ class Store:
             with self._lock:
                 self._watchers.pop(changed, None)
 
-    def _changes(self, since_revision: int) -> Sequence[Change]:
-        with self.read() as transaction:
-            return transaction.changes(since_revision)
+    def _changes(self, since_revision: int) -> Sequence[Change] | None:
+        """Return the changes after a revision, None once the store is closed."""
+        try:
+            with self.read() as transaction:
+                return transaction.changes(since_revision)
+        except SystemFailure:
+            if self._closed:
+                return None
+            raise
 
     def _submit(self, change: Callable[[Transaction], T], durable: bool) -> Future[T]:
         job = _Job(change, durable)
