@@ -69,7 +69,7 @@ class NetworkInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal")
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
-    config_from: dict[str, Any] = {"Network": ""}
+    config_from: dict[str, Any] = field(default_factory=lambda: {"Network": ""})
     config_only: bool = False
     containers: dict[str, NetworkContainer] = {}
     options: dict[str, str] = {}
