@@ -1,0 +1,746 @@
+"""What happens to a container from create to removal, and how a restarted daemon finds its containers again.
+
+Order of truth: the kernel and the shims first, then the store. Every step that acquires something registers its release, so
+that a failed start leaves nothing; a killed daemon leaves only what :mod:`boxship.engine.repair` recognises. The in-memory
+status changes synchronously as the shim's events arrive, in their order; rows follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal as signals
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+
+from boxship.base import clock, failpoints
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
+from boxship.base.ids import new_id
+from boxship.engine import mounts, oci, request, restart
+from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.files import ContainerFiles
+from boxship.engine.launcher import Launcher
+from boxship.engine.model import (
+    SPEC_KIND,
+    STATUS_KIND,
+    ContainerSpec,
+    ContainerStatus,
+    NameInUse,
+    NotRunning,
+    State,
+    check_name,
+)
+from boxship.engine.names import random_name
+from boxship.engine.settings import EngineSettings
+from boxship.engine.shims import Shim, ShimGone
+from boxship.engine.signals import parse_signal
+from boxship.engine.start import StartComposer
+from boxship.engine.update import apply_update
+from boxship.images import Image, ImageService
+from boxship.networks import AttachRequest, NetworkService
+from boxship.snapshots import Snapshotter
+from boxship.spec.docker.container import CreateRequest, CreateResponse, HostConfig
+from boxship.store import NameTaken, Store, Transaction
+from boxship.volumes import VolumeService
+
+log = logging.getLogger(__name__)
+
+START_DEADLINE = 120.0  # seconds until a start that nobody answers is given up
+KILL_DEADLINE = 10.0  # seconds after SIGKILL until a container counts as stuck
+DEFAULT_STOP_TIMEOUT = 10
+
+Emit = Callable[[Container, str, dict[str, str]], None]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StartFailed(InvalidInput):
+    """The program could not be started; ``exit_code`` is what a shell would give (126, 127, else 128)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(
+            f"failed to create task for container: failed to create shim task: OCI runtime create failed: {message}: unknown"
+        )
+        self.exit_code = exit_code
+
+
+class Lifecycle:
+    """Creates, starts, stops and removes containers; owns their index.
+
+    Cancelling a request leaves the container consistent: steps that must not be torn run as tasks of their own.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        store: Store,
+        images: ImageService,
+        snapshotter: Snapshotter,
+        networks: NetworkService,
+        volumes: VolumeService,
+        launcher: Launcher,
+        composer: StartComposer,
+        files: ContainerFiles,
+        emit: Emit,
+        exec_exited: Callable[[Container, dict[str, Any]], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._images = images
+        self._snapshotter = snapshotter
+        self._networks = networks
+        self._volumes = volumes
+        self._launcher = launcher
+        self._composer = composer
+        self._files = files
+        self._emit = emit
+        self._exec_exited = exec_exited
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.index = ContainerIndex()
+
+    # -- create ------------------------------------------------------------------------------------------------------
+
+    async def create(self, name: str | None, wanted: CreateRequest, platform: str | None = None) -> CreateResponse:
+        """Create a container; a failure leaves nothing behind."""
+        user_config, host = request.split_request(wanted)
+        if not user_config.image:
+            raise InvalidInput("no command specified")
+        checked_name = check_name(name) if name else random_name(self.index.names())
+        holder = self.index.names().get(checked_name)
+        if holder is not None:
+            raise NameInUse(checked_name, holder.id)
+        host = request.check(user_config, host, cpus=os.cpu_count() or 1)
+        oci.capabilities(host)
+        if host.runtime not in self._settings.runtimes:
+            raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
+        image = self._images.resolve(user_config.image)
+        check_platform(user_config.image, image, platform)
+        config = request.merge_image(user_config, image.config)
+        path, args = request.command(config)
+        network_peer = host.network_mode.removeprefix("container:")
+        if network_peer != host.network_mode:
+            if user_config.hostname:
+                raise InvalidInput("conflicting options: hostname and the network mode")
+            if host.port_bindings or host.publish_all_ports:
+                raise InvalidInput("conflicting options: port publishing and the container type network mode")
+            host = msgspec.structs.replace(host, network_mode=f"container:{self.index.find(network_peer).id}")
+        elif not self._networks.exists(host.network_mode) and host.network_mode != "host":
+            raise _no_such_network(host.network_mode)
+        id = new_id()
+        if not config.hostname and network_peer == host.network_mode and host.network_mode != "host":
+            config = msgspec.structs.replace(config, hostname=id[:12])
+        elif not config.hostname and host.network_mode == "host":
+            config = msgspec.structs.replace(config, hostname=socket.gethostname())
+
+        async with AsyncExitStack() as undo:
+            parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id)
+            undo.push_async_callback(asyncio.to_thread, self._remove_snapshot, id)
+            await asyncio.to_thread(self._snapshotter.prepare, id, parent)
+            sources = VolumeClaims(self._volumes, id)
+            undo.push_async_callback(sources.undo)
+            inherited = self._inherited(host.volumes_from or [])
+            resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
+            await asyncio.to_thread(mounts.check_sources, resolved)
+            await self._copy_up(id, parent, resolved, sources.fresh)
+            spec = ContainerSpec(
+                id=id,
+                name=checked_name,
+                created_ns=clock.now_ns(),
+                image_id=image.id,
+                config=config,
+                host_config=host,
+                endpoints={k: v for k, v in (wanted.networking_config.endpoints_config or {}).items() if v}
+                if wanted.networking_config
+                else {},
+                path=path,
+                args=args,
+                mounts=resolved,
+            )
+            container = Container(spec, ContainerStatus())
+            failpoints.hit("create.before-row")
+            await self._insert(container)
+            undo.push_async_callback(self._delete_rows, container)
+            failpoints.hit("create.after-row")
+            await asyncio.to_thread(self._files.create, spec, container.status)
+            undo.pop_all()
+        self.index.add(container)
+        self._emit(container, "create", {})
+        failpoints.hit("create.done")
+        return CreateResponse(id=id, warnings=_warnings(host))
+
+    def _inherited(self, sources: list[str]) -> list[Any]:
+        result = []
+        for source in sources:
+            ref, _, mode = source.partition(":")
+            for mount in self.index.find(ref).spec.mounts:
+                if mount.type in ("bind", "volume"):
+                    result.append(
+                        msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
+                    )
+        return result
+
+    async def _copy_up(self, id: str, parent: str, resolved: list[Any], fresh: set[str]) -> None:
+        """Fill new volumes with what the image holds at their place."""
+        wanted = [
+            m
+            for m in resolved
+            if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
+        ]
+        if wanted:
+            await asyncio.to_thread(self._copy_up_blocking, parent, wanted)
+
+    def _copy_up_blocking(self, parent: str, wanted: list[Any]) -> None:
+        with self._snapshotter.view(parent) as root_fd:
+            for mount in wanted:
+                self._volumes.copy_up(mount.name, root_fd, mount.target)
+
+    async def _insert(self, container: Container) -> None:
+        spec = container.spec
+
+        def insert(tx: Transaction) -> None:
+            tx.claim(SPEC_KIND, spec.name, spec.id)
+            tx.put(SPEC_KIND, spec.id, _encode(spec))
+            tx.put(STATUS_KIND, spec.id, _encode(container.status))
+
+        try:
+            # A --rm container promises nothing across a power cut; all others do.
+            await self._store.write(insert, durable=not spec.host_config.auto_remove)
+        except NameTaken as exc:
+            raise NameInUse(spec.name, exc.holder_id) from exc
+
+    async def _delete_rows(self, container: Container) -> None:
+        def delete(tx: Transaction) -> None:
+            tx.release(SPEC_KIND, container.spec.name)
+            tx.delete(SPEC_KIND, container.id)
+            tx.delete(STATUS_KIND, container.id)
+
+        await self._store.write(delete, durable=False)
+
+    def _remove_snapshot(self, id: str) -> None:
+        if self._snapshotter.exists(id):
+            self._snapshotter.remove(id)
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    async def start(self, container: Container) -> bool:
+        """Start a container; return False when it runs already. Removes an auto-remove container that cannot start."""
+        async with container.lock:
+            status = container.status
+            if status.state is State.PAUSED:
+                raise Conflict("cannot start a paused container, try unpause instead")
+            if status.state is State.RUNNING:
+                return False
+            if status.state in (State.REMOVING, State.DEAD):
+                raise Conflict("container is marked for removal and cannot be started")
+            container.cancel_restart()
+            container.restart_delay = 0.0
+            try:
+                await self._whole(self._start(container, restart_count=0))
+            except BaseException:
+                if container.spec.host_config.auto_remove and container.status.state is not State.RUNNING:
+                    await self._remove_stopped(container, volumes=True)
+                raise
+        failpoints.hit("start.done")
+        return True
+
+    async def _start(self, container: Container, *, restart_count: int) -> None:
+        if container.shim is not None:  # its predecessor reported the exit and cleans up still
+            await self._shim_gone(container)
+        try:
+            async with AsyncExitStack() as undo:
+                await self._start_steps(container, undo, restart_count)
+                undo.pop_all()
+        except BoxshipError as exc:
+            code = exc.exit_code if isinstance(exc, StartFailed) else 128
+            self.set_status(container, error=str(exc), exit_code=code, sandbox=None)
+            for client in container.attaching:
+                os.close(client.fd)
+            container.attaching.clear()
+            await self.save(container)
+            container.wake_exit()
+            raise
+
+    async def _start_steps(self, container: Container, undo: AsyncExitStack, restart_count: int) -> None:
+        spec = container.spec
+        await asyncio.to_thread(mounts.make_sources, spec.mounts)
+        sandbox = await self._sandbox(container)
+        if sandbox is not None:
+            undo.push_async_callback(self._networks.release, sandbox)
+            self.set_status(container, sandbox=sandbox)
+            await self.save(container)
+        failpoints.hit("start.after-sandbox")
+        document = await self._composer.compose(container, self.index)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        started: asyncio.Future[dict[str, object]] = asyncio.get_running_loop().create_future()
+        container.starting = started
+        self.set_status(
+            container,
+            restart_count=restart_count,
+            error="",
+            oom_killed=False,
+            wanted_running=True,
+            stopped_by_user=False,
+        )
+        clients, container.attaching = container.attaching, []
+        document["attach"] = [client.request() for client in clients]
+        try:
+            self.adopt(container, ours)
+            with theirs:
+                await self._launcher.shim(document, [theirs.fileno(), *(client.fd for client in clients)])
+        finally:
+            for client in clients:
+                os.close(client.fd)
+        failpoints.hit("start.after-launch")
+        try:
+            async with asyncio.timeout(START_DEADLINE):
+                answer = await started
+        except TimeoutError:
+            raise SystemFailure("the container did not start in time") from None
+        finally:
+            container.starting = None
+        if answer.get("event") != "running":
+            raise StartFailed(str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128))))
+        failpoints.hit("start.after-running")
+        self._emit(container, "start", {})
+        await self.save(container)
+
+    async def _sandbox(self, container: Container) -> Any:
+        spec = container.spec
+        mode = spec.host_config.network_mode
+        if mode == "host" or mode.startswith("container:"):
+            return None
+        endpoint = spec.endpoints.get(mode)
+        return await self._networks.attach(
+            AttachRequest(
+                container_id=spec.id,
+                name=spec.name,
+                hostname=spec.config.hostname,
+                network=mode,
+                exposed_ports=list(spec.config.exposed_ports or {}),
+                port_bindings=spec.host_config.port_bindings or {},
+                publish_all=spec.host_config.publish_all_ports,
+                mac_address=(endpoint.mac_address if endpoint else "") or spec.config.mac_address or "",
+            )
+        )
+
+    def adopt(self, container: Container, sock: socket.socket) -> Shim:
+        """Follow the shim at the other end of ``sock``."""
+        shim = Shim(sock, lambda event: self._event(container, event), lambda: self._gone(container, shim))
+        container.shim = shim
+        return shim
+
+    # -- events of a shim, synchronous and in order -------------------------------------------------------------------
+
+    def _event(self, container: Container, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "running":
+                container.ended.clear()
+                self.set_status(
+                    container,
+                    state=container.status.move(State.RUNNING),
+                    pid=int(event["pid"]),
+                    started_ns=int(event["started_at"]),
+                    exit_code=0,
+                )
+                self._answer_start(container, event)
+            case "failed":
+                self._answer_start(container, event)
+            case "exited":
+                self.exited(container, event)
+            case "exec-exited":
+                self._exec_exited(container, event)
+            case "detached":
+                self._emit(container, "exec_detach" if event.get("exec_id") else "detach", {})
+
+    def _answer_start(self, container: Container, event: dict[str, Any]) -> None:
+        if container.starting is not None and not container.starting.done():
+            container.starting.set_result(event)
+
+    def _gone(self, container: Container, shim: Shim) -> None:
+        if container.shim is not shim:
+            return
+        container.shim = None
+        self._answer_start(container, {"event": "failed", "error": "the shim ended", "code": 128})
+        if container.status.alive and not self._closing:
+            # Killed from outside: its record, if it could write one, says what became of the container.
+            self.exited(
+                container, self._files.exit_record(container.id) or {"code": 137, "finished_at": clock.now_ns()}
+            )
+
+    def exited(self, container: Container, record: dict[str, Any]) -> None:
+        """Take note of a container's end: status at once, then row, sandbox, restart or removal as tasks."""
+        if not container.status.alive:
+            return
+        failpoints.hit("exit.before-row")
+        finished = int(record["finished_at"])
+        uptime = max(0.0, (finished - container.status.started_ns) / 1e9)
+        sandbox = container.status.sandbox
+        policy = container.spec.host_config.restart_policy
+        code = int(record["code"])
+        delay = restart.next_delay(
+            policy,
+            exit_code=code,
+            uptime=uptime,
+            restarts=container.status.restart_count,
+            previous=container.restart_delay,
+            stopped_by_user=container.status.stopped_by_user or self._closing,
+        )
+        state = State.EXITED if delay is None else State.RESTARTING
+        self.set_status(
+            container,
+            state=container.status.move(state),
+            pid=0,
+            exit_code=code,
+            oom_killed=bool(record.get("oom")),
+            finished_ns=finished,
+            sandbox=None,
+        )
+        container.ended.set()
+        if container.status.oom_killed:
+            self._emit(container, "oom", {})
+        self._emit(container, "die", {"exitCode": str(code), "execDuration": str(int(uptime))})
+        if delay is not None:
+            container.restart_delay = delay
+            container.restart_timer = self._spawn(self._restart_after(container, delay))
+        self._spawn(self._after_exit(container, sandbox, final=delay is None), name=f"exit:{container.id}")
+
+    async def _after_exit(self, container: Container, sandbox: Any, *, final: bool) -> None:
+        await self.save(container)
+        failpoints.hit("exit.after-row")
+        if final and not container.spec.host_config.auto_remove:
+            container.wake_exit()
+        if sandbox is not None:
+            await self._networks.release(sandbox)
+        if final and container.spec.host_config.auto_remove:
+            async with container.lock:
+                if container.status.state is State.EXITED:
+                    await self._remove_stopped(container, volumes=True)
+
+    async def _restart_after(self, container: Container, delay: float) -> None:
+        await asyncio.sleep(delay)
+        async with container.lock:
+            container.restart_timer = None
+            if container.status.state is not State.RESTARTING:
+                return
+            try:
+                await self._start(container, restart_count=container.status.restart_count + 1)
+            except BoxshipError as exc:
+                log.warning("restart of %s failed: %s", container.id, exc)
+                self.set_status(container, state=container.status.move(State.EXITED))
+                await self.save(container)
+                container.wake_exit()
+
+    # -- stop, kill, pause -------------------------------------------------------------------------------------------
+
+    async def kill(self, container: Container, signal: int, *, ref: str) -> None:
+        """Send a signal to the first process."""
+        if not container.status.alive or container.shim is None:
+            raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
+        if signal in (signals.SIGKILL, self._stop_signal(container)):
+            self.set_status(container, stopped_by_user=True, wanted_running=False)
+        with contextlib.suppress(ShimGone):
+            await container.shim.kill(signal)
+        self._emit(container, "kill", {"signal": str(signal)})
+        if signal == signals.SIGKILL and container.status.state is State.PAUSED:
+            await asyncio.to_thread(self._composer.cgroup(container).thaw)
+
+    async def stop(
+        self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool = True
+    ) -> bool:
+        """Stop a container: signal, wait ``timeout`` seconds (-1 for ever), SIGKILL. Return False when it was stopped."""
+        if container.status.state is State.RESTARTING:
+            container.cancel_restart()
+            self.set_status(
+                container, state=container.status.move(State.EXITED), stopped_by_user=by_user, wanted_running=False
+            )
+            await self.save(container)
+            container.wake_exit()
+            self._emit(container, "stop", {})
+            return True
+        if not container.status.alive:
+            return False
+        if timeout is None:
+            own = container.spec.config.stop_timeout
+            timeout = DEFAULT_STOP_TIMEOUT if own is None else own
+        number = signal or self._stop_signal(container)
+        self.set_status(container, stopped_by_user=by_user or container.status.stopped_by_user, wanted_running=False)
+        await self._signal(container, number)
+        if container.status.state is State.PAUSED:
+            await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        if not await _within(container.ended, None if timeout < 0 else timeout):
+            await self._signal(container, signals.SIGKILL)
+            if not await _within(container.ended, KILL_DEADLINE):
+                raise SystemFailure(
+                    f"cannot stop container: {container.id}: tried to kill container, but did not receive an exit event"
+                )
+        self._emit(container, "stop", {})
+        return True
+
+    async def _signal(self, container: Container, number: int) -> None:
+        if container.shim is None:
+            return
+        with contextlib.suppress(ShimGone):
+            await container.shim.kill(number)
+            self._emit(container, "kill", {"signal": str(number)})
+
+    async def restart(self, container: Container, *, timeout: int | None, signal: int | None) -> None:
+        """Stop and start again; an auto-remove container survives this."""
+        async with container.lock:
+            if container.status.alive or container.status.state is State.RESTARTING:
+                keep = container.spec
+                container.spec = msgspec.structs.replace(
+                    keep, host_config=msgspec.structs.replace(keep.host_config, auto_remove=False)
+                )
+                try:
+                    await self.stop(container, timeout=timeout, signal=signal)
+                    await self._settled(container)
+                finally:
+                    container.spec = keep
+            await self._whole(self._start(container, restart_count=0))
+        self._emit(container, "restart", {})
+
+    async def pause(self, container: Container) -> None:
+        """Freeze all processes."""
+        if container.status.state is State.PAUSED:
+            raise Conflict(f"Container {container.id} is already paused")
+        if container.status.state is not State.RUNNING:
+            raise NotRunning(container.id)
+        await asyncio.to_thread(self._composer.cgroup(container).freeze)
+        if container.status.state is State.RUNNING:
+            self.set_status(container, state=State.PAUSED)
+            await self.save(container)
+            self._emit(container, "pause", {})
+
+    async def unpause(self, container: Container) -> None:
+        """Thaw all processes."""
+        if container.status.state is not State.PAUSED:
+            raise Conflict(f"Container {container.id} is not paused")
+        await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        if container.status.state is State.PAUSED:
+            self.set_status(container, state=State.RUNNING)
+            await self.save(container)
+            self._emit(container, "unpause", {})
+
+    def _stop_signal(self, container: Container) -> int:
+        return parse_signal(container.spec.config.stop_signal or "SIGTERM")
+
+    async def update(self, container: Container, changes: dict[str, Any]) -> list[str]:
+        """Change limits now and for later starts; return warnings."""
+        async with container.lock:
+            if container.status.state in (State.REMOVING, State.DEAD):
+                raise Conflict(
+                    f'Cannot update container {container.id}: Container is marked for removal and cannot be "update".'
+                )
+            host = apply_update(container.spec.host_config, changes)
+            request.check(container.spec.config, host, cpus=os.cpu_count() or 1)
+            spec = msgspec.structs.replace(container.spec, host_config=host)
+            if container.status.alive:
+                cgroup = self._composer.cgroup(container)
+                try:
+                    await asyncio.to_thread(cgroup.apply, oci.resources(host))
+                except OSError as exc:
+                    raise SystemFailure(f"Cannot update container {container.id}: {exc}") from exc
+            document = _encode(spec)
+            await self._store.write(lambda tx: tx.put(SPEC_KIND, spec.id, document))
+            container.spec = spec
+            await asyncio.to_thread(self._files.save, spec, container.status)
+        self._emit(container, "update", {})
+        return []
+
+    # -- rename, remove ----------------------------------------------------------------------------------------------
+
+    async def rename(self, container: Container, name: str) -> None:
+        """Give a container another name."""
+        if not name:
+            raise InvalidInput("Neither old nor new names may be empty")
+        new, old = check_name(name), container.spec.name
+        async with container.lock:
+            if new == old:
+                raise InvalidInput("Renaming a container with the same name as its current name")
+            spec = msgspec.structs.replace(container.spec, name=new)
+
+            def change(tx: Transaction) -> None:
+                tx.claim(SPEC_KIND, new, spec.id)
+                tx.release(SPEC_KIND, old)
+                tx.put(SPEC_KIND, spec.id, _encode(spec))
+
+            try:
+                await self._store.write(change)
+            except NameTaken as exc:
+                raise NameInUse(new, exc.holder_id) from exc
+            container.spec = spec
+            self.index.rename(container, old)
+            await asyncio.to_thread(self._files.save, spec, container.status)
+        self._emit(container, "rename", {"oldName": f"/{old}"})
+
+    async def remove(self, container: Container, *, volumes: bool, force: bool) -> None:
+        """Remove a container with all that belongs to it."""
+        if container.status.state is State.REMOVING and container.lock.locked():
+            raise Conflict(f"removal of container {container.id} is already in progress")
+        async with container.lock:
+            if self.index.by_id(container.id) is not container:
+                return  # an automatic removal was quicker
+            if container.status.alive or container.status.state is State.RESTARTING:
+                if not force:
+                    state, advice = (
+                        ("paused", "Unpause and then stop")
+                        if container.status.state is State.PAUSED
+                        else ("running", "Stop")
+                    )
+                    raise Conflict(
+                        f"You cannot remove a {state} container {container.id}. "
+                        f"{advice} the container before attempting removal or force remove"
+                    )
+                await self.stop(container, timeout=0, signal=signals.SIGKILL)
+            container.cancel_restart()
+            await self._whole(self._remove_stopped(container, volumes=volumes))
+
+    async def _remove_stopped(self, container: Container, *, volumes: bool) -> None:
+        """Remove a container without processes; the caller holds its lock."""
+        self.set_status(container, state=container.status.move(State.REMOVING))
+        await self.save(container)
+        failpoints.hit("remove.after-mark")
+        if container.shim is not None:
+            await self._shim_gone(container)
+        await asyncio.to_thread(self._remove_snapshot, container.id)
+        failpoints.hit("remove.after-layer")
+        for mount in container.spec.mounts:
+            if mount.type == "volume":
+                await self._volumes.unuse(mount.name, container.id)
+                if volumes and mount.anonymous:
+                    with contextlib.suppress(BoxshipError):
+                        await self._volumes.remove(mount.name, force=True)
+        await self._delete_rows(container)
+        failpoints.hit("remove.after-row")
+        await asyncio.to_thread(self._files.remove, container.id)
+        for client in container.attaching:
+            os.close(client.fd)
+        container.attaching.clear()
+        self.index.discard(container)
+        self._emit(container, "destroy", {})
+        container.wake_removal()
+
+    # -- shared ------------------------------------------------------------------------------------------------------
+
+    async def _shim_gone(self, container: Container) -> None:
+        """Let a shim whose container has ended finish its clean-up, in bounded time."""
+        shim = container.shim
+        if shim is None:
+            return
+        shim.close()
+        container.shim = None
+
+    async def _settled(self, container: Container) -> None:
+        """Wait until the tasks that an exit started are done, so that a new start meets no half-released sandbox."""
+        pending = [task for task in self._tasks if task.get_name() == f"exit:{container.id}"]
+        if pending:
+            await asyncio.wait(pending)
+
+    def set_status(self, container: Container, **changes: Any) -> None:
+        """Replace fields of the status; readers see the old or the new one."""
+        container.status = msgspec.structs.replace(container.status, **changes)
+
+    async def save(self, container: Container) -> None:
+        """Write the status row."""
+        document = _encode(container.status)
+        await self._store.write(lambda tx: tx.put(STATUS_KIND, container.id, document), durable=False)
+
+    def remove_later(self, container: Container) -> None:
+        """Remove a stopped container in the background."""
+
+        async def remove() -> None:
+            async with container.lock:
+                if self.index.by_id(container.id) is container:
+                    await self._remove_stopped(container, volumes=container.spec.host_config.auto_remove)
+
+        self._spawn(remove())
+
+    def start_later(self, container: Container) -> None:
+        """Start a stopped container in the background; a failure is logged and shows in its status."""
+
+        async def start() -> None:
+            try:
+                await self.start(container)
+            except BoxshipError as exc:
+                log.warning("container %s does not start again: %s", container.id, exc)
+
+        self._spawn(start())
+
+    async def close(self, *, stop_containers: bool) -> None:
+        """Stop following the containers; with ``stop_containers`` stop them first, within the shutdown timeout."""
+        self._closing = True
+        for container in self.index:
+            container.cancel_restart()
+        if stop_containers:
+            await asyncio.gather(*(self._stop_at_shutdown(c) for c in self.index if c.status.alive))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=KILL_DEADLINE)
+        for container in self.index:
+            if container.shim is not None:
+                container.shim.close()
+
+    async def _stop_at_shutdown(self, container: Container) -> None:
+        own = container.spec.config.stop_timeout
+        timeout = self._settings.shutdown_timeout if own is None else own
+        wanted = container.status.wanted_running
+        try:
+            await self.stop(container, timeout=timeout, signal=None, by_user=False)
+        except BoxshipError as exc:
+            log.warning("container %s did not stop: %s", container.id, exc)
+        self.set_status(container, wanted_running=wanted)
+        await self.save(container)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], *, name: str = "") -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name or None)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a container task failed", exc_info=task.exception())
+
+    async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` to its end even when the request that asked for it is cancelled."""
+        await asyncio.shield(self._spawn(work))
+
+
+def check_platform(reference: str, image: Image, wanted: str | None) -> None:
+    """Raise NotFound when a platform was asked for that the image is not for."""
+    if not wanted:
+        return
+    system, _, rest = wanted.lower().partition("/")
+    architecture = rest.split("/")[0]
+    if (system, architecture or image.architecture) != (image.os, image.architecture):
+        raise NotFound(
+            f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
+        )
+
+
+async def _within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait for an event; return False when the time passed first."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _no_such_network(name: str) -> BoxshipError:
+    return NotFound(f"network {name} not found")
+
+
+def _warnings(host: HostConfig) -> list[str]:
+    if host.port_bindings and host.network_mode == "host":
+        return ["Published ports are discarded when using host network mode"]
+    return []

@@ -1,0 +1,204 @@
+"""Binds, volumes and tmpfs of a create request, resolved to the mounts that the runtime will make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from boxship.base.errors import InvalidInput
+from boxship.base.ids import new_id
+from boxship.engine.model import ResolvedMount
+from boxship.spec.docker.container import HostConfig, Mount
+
+PROPAGATIONS = frozenset(["private", "rprivate", "shared", "rshared", "slave", "rslave"])
+_MODES = frozenset(["ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "rbind", "bind"]) | PROPAGATIONS
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+
+
+class VolumeSource(Protocol):
+    """What mounts need of the volumes: a directory by name, made when it does not exist."""
+
+    async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
+        """Return the host directory of the volume."""
+
+
+async def resolve(
+    host: HostConfig, image_volumes: Mapping[str, object], inherited: list[ResolvedMount], volumes: VolumeSource
+) -> list[ResolvedMount]:
+    """Return all mounts, one per target: image volumes, then inherited ones, binds and mounts of the request, each winning.
+
+    ``inherited`` come from ``--volumes-from``. Raises InvalidInput in Docker's words; two user mounts on one target too.
+    """
+    by_target: dict[str, ResolvedMount] = {mount.target: mount for mount in inherited}
+    given: set[str] = set()
+    for text in host.binds or []:
+        mount = await _bind(text, host, volumes)
+        _once(mount.target, given)
+        by_target[mount.target] = mount
+    for wanted in host.mounts or []:
+        mount = await _mount(wanted, volumes)
+        _once(mount.target, given)
+        by_target[mount.target] = mount
+    for target, options in (host.tmpfs or {}).items():
+        clean = _target(target, target)
+        _once(clean, given)
+        by_target[clean] = ResolvedMount(
+            type="tmpfs", source="", target=clean, mode=options, options=[o for o in options.split(",") if o]
+        )
+    for target in image_volumes:
+        clean = _target(target, target)
+        if clean not in by_target:
+            by_target[clean] = await _anonymous(clean, volumes)
+    return list(by_target.values())
+
+
+def check_sources(mounts: list[ResolvedMount]) -> None:
+    """Raise InvalidInput when a ``--mount type=bind`` source does not exist; blocking."""
+    for mount in mounts:
+        if mount.type == "bind" and mount.must_exist and not Path(mount.source).exists():
+            raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+
+
+def make_sources(mounts: list[ResolvedMount]) -> None:
+    """Create the missing host directories of ``-v`` binds, as Docker does; blocking."""
+    for mount in mounts:
+        if mount.type == "bind" and not mount.must_exist:
+            if not Path(mount.source).exists():
+                Path(mount.source).mkdir(parents=True, exist_ok=True)
+
+
+async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedMount:
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts) or not parts[-1]:
+        raise InvalidInput(f"invalid volume specification: '{text}'")
+    if len(parts) == 1:
+        return await _anonymous(_target(parts[0], text), volumes)
+    source, target = parts[0], _target(parts[1], text)
+    modes = parts[2].split(",") if len(parts) == 3 else []
+    unknown = [mode for mode in modes if mode not in _MODES]
+    if unknown or ("ro" in modes and "rw" in modes) or len(PROPAGATIONS & set(modes)) > 1:
+        raise InvalidInput(f"invalid mode: {parts[2]}")
+    mode = parts[2] if len(parts) == 3 else ""
+    read_only = "ro" in modes
+    if source.startswith("/"):
+        propagation = next((m for m in modes if m in PROPAGATIONS), "rprivate")
+        return ResolvedMount(
+            type="bind",
+            source=_clean(source),
+            target=target,
+            mode=mode,
+            read_only=read_only,
+            propagation=propagation,
+            recursive="bind" not in modes,
+        )
+    if not _VOLUME_NAME.match(source):
+        raise InvalidInput(
+            f'create {source}: "{source}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    driver = host.volume_driver or "local"
+    directory = await volumes.ensure(source, driver=driver, labels={}, anonymous=False)
+    return ResolvedMount(
+        type="volume",
+        source=directory,
+        target=target,
+        name=source,
+        driver=driver,
+        mode=mode or "z",
+        read_only=read_only,
+        propagation="",
+    )
+
+
+async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
+    where = f'invalid mount config for type "{wanted.type}"'
+    if not wanted.target:
+        raise InvalidInput(f"{where}: field Target must not be empty")
+    target = _target(wanted.target, wanted.target)
+    match wanted.type:
+        case "bind":
+            if not wanted.source:
+                raise InvalidInput(f"{where}: field Source must not be empty")
+            if not wanted.source.startswith("/"):
+                raise InvalidInput(f"{where}: invalid mount path: '{wanted.source}' mount path must be absolute")
+            options = wanted.bind_options or {}
+            propagation = str(options.get("Propagation") or "rprivate")
+            if propagation not in PROPAGATIONS:
+                raise InvalidInput(f"{where}: invalid propagation mode: {propagation}")
+            return ResolvedMount(
+                type="bind",
+                source=_clean(wanted.source),
+                target=target,
+                must_exist=not options.get("CreateMountpoint"),
+                read_only=wanted.read_only,
+                propagation=propagation,
+                recursive=not options.get("NonRecursive"),
+            )
+        case "volume":
+            options = wanted.volume_options or {}
+            driver = str((options.get("DriverConfig") or {}).get("Name") or "local")
+            name = wanted.source or new_id()
+            directory = await volumes.ensure(
+                name, driver=driver, labels=options.get("Labels") or {}, anonymous=not wanted.source
+            )
+            return ResolvedMount(
+                type="volume",
+                source=directory,
+                target=target,
+                name=name,
+                driver=driver,
+                mode="z",
+                read_only=wanted.read_only,
+                propagation="",
+                anonymous=not wanted.source,
+                options=["nocopy"] if options.get("NoCopy") else [],
+            )
+        case "tmpfs":
+            if wanted.source:
+                raise InvalidInput(f"{where}: field Source must not be specified")
+            options = wanted.tmpfs_options or {}
+            flags = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
+            flags += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
+            return ResolvedMount(type="tmpfs", source="", target=target, options=flags, read_only=wanted.read_only)
+        case _:
+            raise InvalidInput(f'invalid mount config for type "{wanted.type}": mount type unknown: {wanted.type}')
+
+
+async def _anonymous(target: str, volumes: VolumeSource) -> ResolvedMount:
+    name = new_id()
+    directory = await volumes.ensure(name, driver="local", labels={"com.docker.volume.anonymous": ""}, anonymous=True)
+    return ResolvedMount(
+        type="volume", source=directory, target=target, name=name, driver="local", propagation="", anonymous=True
+    )
+
+
+def _target(path: str, text: str) -> str:
+    if not path.startswith("/"):
+        raise InvalidInput(
+            f"invalid volume specification: '{text}': invalid mount config for type \"volume\": invalid mount path: '{path}' mount path must be absolute"
+        )
+    clean = _clean(path)
+    if clean == "/":
+        raise InvalidInput(
+            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"
+        )
+    return clean
+
+
+def _once(target: str, given: set[str]) -> None:
+    if target in given:
+        raise InvalidInput(f"Duplicate mount point: {target}")
+    given.add(target)
+
+
+def _clean(path: str) -> str:
+    """Return an absolute path without ``.``, ``..``, double or trailing slashes, by text alone."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -1,0 +1,210 @@
+"""The first minutes of a daemon: meet the shims, compare store, disk and kernel, and repair what a crash left.
+
+Nothing that runs is touched. What no row names is removed; what a row names and the kernel has lost is written down as
+ended. The order matters: who is alive is known before networks sweep what nobody claims.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from boxship.base import clock
+from boxship.base.errors import BoxshipError
+from boxship.engine import restart
+from boxship.engine.container import Container
+from boxship.engine.execs import ExecService
+from boxship.engine.files import ContainerFiles
+from boxship.engine.lifecycle import Lifecycle
+from boxship.engine.model import SPEC_KIND, STATUS_KIND, ContainerSpec, ContainerStatus, State
+from boxship.engine.settings import EngineSettings
+from boxship.engine.shims import Shim, connect
+from boxship.linux.cgroup import open_cgroup
+from boxship.networks import NetworkService
+from boxship.snapshots import Snapshotter
+from boxship.store import Store
+from boxship.volumes import VolumeService
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_END = 255  # the exit code of a container whose end nobody saw, as Docker gives it
+
+
+class Repair:
+    """Runs once, before the API listens."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        store: Store,
+        lifecycle: Lifecycle,
+        execs: ExecService,
+        files: ContainerFiles,
+        snapshotter: Snapshotter,
+        networks: NetworkService,
+        volumes: VolumeService,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._lifecycle = lifecycle
+        self._execs = execs
+        self._files = files
+        self._snapshotter = snapshotter
+        self._networks = networks
+        self._volumes = volumes
+
+    async def run(self) -> None:
+        """Bring memory, store, disk and kernel to one state."""
+        containers = await asyncio.to_thread(self._load)
+        for container in containers:
+            self._lifecycle.index.add(container)
+        ended: dict[str, dict[str, Any]] = {}
+        for container in containers:
+            record = await self._meet(container)
+            if record is not None:
+                ended[container.id] = record
+        living = {
+            c.id: c.status.sandbox for c in containers if c.status.alive and c.id not in ended and c.status.sandbox
+        }
+        await self._networks.start(living)
+        await self._sweep(containers)
+        for container in containers:
+            await self._settle(container, ended.get(container.id))
+
+    def _load(self) -> list[Container]:
+        with self._store.read() as tx:
+            specs = tx.list(SPEC_KIND)
+            statuses = dict(tx.list(STATUS_KIND))
+        return [
+            Container(
+                msgspec.json.decode(document, type=ContainerSpec),
+                msgspec.json.decode(statuses.get(id, b"{}"), type=ContainerStatus),
+            )
+            for id, document in specs
+        ]
+
+    async def _meet(self, container: Container) -> dict[str, Any] | None:
+        """Connect to the container's shim; return the record of its end when there is no living process."""
+        status = container.status
+        started = await asyncio.to_thread(self._state_record, container.id)
+        shim: Shim | None = None
+        answer: dict[str, Any] = {}
+        try:
+            sock = await asyncio.to_thread(connect, self._files.state_dir(container.id))
+            shim = self._lifecycle.adopt(container, sock)
+            answer = await shim.ask("status")
+        except (OSError, BoxshipError):
+            container.shim = None
+        if shim is not None and answer.get("state") == "running":
+            state = status.state if status.state is State.PAUSED else State.RUNNING
+            container.ended.clear()
+            self._lifecycle.set_status(
+                container, state=state, pid=int(answer["pid"]), started_ns=int(answer["started_at"])
+            )
+            for id, execution in (answer.get("execs") or {}).items():
+                self._execs.adopt(container, id, int(execution["pid"]))
+            return None
+        record = answer.get("exit") or self._files.exit_record(container.id)
+        if record is not None and (status.alive or int(record["finished_at"]) > status.finished_ns):
+            if started is None and not status.alive:
+                return None
+            container.ended.clear()
+            self._lifecycle.set_status(
+                container,
+                state=State.RUNNING,
+                started_ns=int((started or {}).get("started_at", status.started_ns)),
+            )
+            return dict(record)
+        if status.alive:
+            return {"code": UNKNOWN_END, "finished_at": clock.now_ns()}
+        return None
+
+    def _state_record(self, id: str) -> dict[str, Any] | None:
+        try:
+            record = json.loads(Path(self._files.state_dir(id), "state.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+    async def _sweep(self, containers: list[Container]) -> None:
+        """Remove what belongs to no container."""
+        ids = {container.id for container in containers}
+        directories, shims = await asyncio.to_thread(self._files.known)
+        for id in shims - ids:
+            await self._end_stray(id)
+        for id in (directories | shims) - ids:
+            await asyncio.to_thread(self._files.remove, id)
+        mounted = {container.id for container in containers if container.status.alive}
+        await asyncio.to_thread(self._sweep_blocking, ids, mounted)
+        await self._volumes.release_unknown(ids)
+
+    async def _end_stray(self, id: str) -> None:
+        """Kill a container that no row names: its create or removal was cut off."""
+        try:
+            sock = await asyncio.to_thread(connect, self._files.state_dir(id))
+        except OSError:
+            return
+        gone = asyncio.Event()
+        shim = Shim(sock, lambda event: shim.close() if event["event"] == "exited" else None, gone.set)
+        with contextlib.suppress(BoxshipError):
+            await shim.kill(9, all=True)
+            async with asyncio.timeout(10):
+                await gone.wait()
+        shim.close()
+
+    def _sweep_blocking(self, ids: set[str], mounted: set[str]) -> None:
+        self._snapshotter.cleanup(mounted=mounted)
+        for key in self._snapshotter.list():
+            if len(key) == 64 and key not in ids:
+                log.info("removing the writable layer %s, which no container names", key)
+                self._snapshotter.remove(key)
+        parent = open_cgroup(f"/{self._settings.cgroup_parent.strip('/')}")
+        for name in {Path(entry).name for root in parent.paths().values() for entry in _subdirectories(root)}:
+            if len(name) == 64 and name not in mounted:
+                open_cgroup(f"/{self._settings.cgroup_parent.strip('/')}/{name}").remove()
+
+    async def _settle(self, container: Container, record: dict[str, Any] | None) -> None:
+        """Finish what was under way for this container when the former daemon ended."""
+        directory_missing = not await asyncio.to_thread(
+            Path(self._files.directory(container.id), "config.v2.json").exists
+        )
+        if directory_missing:
+            await asyncio.to_thread(self._files.create, container.spec, container.status)
+        if record is not None:
+            self._lifecycle.exited(container, record)
+            return
+        status, policy = container.status, container.spec.host_config.restart_policy
+        if status.alive:
+            await self._lifecycle.save(container)
+            return
+        if status.sandbox is not None:
+            self._lifecycle.set_status(container, sandbox=None)
+            await self._lifecycle.save(container)
+        if status.state in (State.REMOVING, State.DEAD) or (
+            container.spec.host_config.auto_remove and status.started_ns
+        ):
+            self._lifecycle.remove_later(container)
+        elif status.state is State.RESTARTING or (
+            status.state is State.EXITED
+            and restart.restarts_at_boot(
+                policy,
+                stopped_by_user=status.stopped_by_user,
+                exit_code=status.exit_code,
+                wanted_running=status.wanted_running,
+            )
+        ):
+            self._lifecycle.start_later(container)
+
+
+def _subdirectories(path: str) -> list[str]:
+    try:
+        return [str(entry) for entry in Path(path).iterdir() if entry.is_dir()]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,202 @@
+"""From a create request and an image's configuration to a checked container configuration (pure)."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from boxship.base.errors import InvalidInput
+from boxship.spec.docker.container import ContainerConfig, CreateRequest, HostConfig, LogConfig, RestartPolicy
+
+DEFAULT_SHM_SIZE = 64 * 1024 * 1024
+MINIMUM_MEMORY = 6 * 1024 * 1024
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_HOSTNAME_BYTES = 63
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_])?\Z")
+_LOG_OPTIONS = {
+    "json-file": {
+        "max-size",
+        "max-file",
+        "compress",
+        "labels",
+        "labels-regex",
+        "env",
+        "env-regex",
+        "tag",
+        "mode",
+        "max-buffer-size",
+    },
+    "none": set(),
+}
+_SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\Z")
+
+
+def merge_image(request: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+    """Return the request's configuration with what it leaves open filled in from the image's.
+
+    An entrypoint given by the user clears the image's command, as in Docker.
+    """
+    env = list(request.env or [])
+    named = {entry.partition("=")[0] for entry in env}
+    env = [entry for entry in image.env or [] if entry.partition("=")[0] not in named] + env
+    entrypoint, cmd = as_words(request.entrypoint), as_words(request.cmd)
+    if entrypoint is None:
+        if not cmd:
+            cmd = as_words(image.cmd)
+        entrypoint = as_words(image.entrypoint)
+    elif entrypoint in ([], [""]):
+        entrypoint = None
+    return msgspec.structs.replace(
+        _plain(request),
+        user=request.user or image.user,
+        exposed_ports={**(image.exposed_ports or {}), **(request.exposed_ports or {})} or None,
+        env=env,
+        labels={**(image.labels or {}), **(request.labels or {})},
+        cmd=cmd or None,
+        entrypoint=entrypoint,
+        volumes={**(image.volumes or {}), **(request.volumes or {})} or None,
+        working_dir=request.working_dir or image.working_dir,
+        stop_signal=request.stop_signal or image.stop_signal,
+        stop_timeout=request.stop_timeout if request.stop_timeout is not None else image.stop_timeout,
+        healthcheck=request.healthcheck or image.healthcheck,
+        shell=request.shell or image.shell,
+        on_build=None,
+    )
+
+
+def command(config: ContainerConfig) -> tuple[str, list[str]]:
+    """Return the program and its arguments; raise InvalidInput when the configuration names none."""
+    words = (as_words(config.entrypoint) or []) + (as_words(config.cmd) or [])
+    if not words:
+        raise InvalidInput("no command specified")
+    return words[0], words[1:]
+
+
+def as_words(value: list[str] | str | None) -> list[str] | None:
+    """Return a command that may have come as one string as a list; old clients send a plain string."""
+    return [value] if isinstance(value, str) else value
+
+
+def check(config: ContainerConfig, host: HostConfig, *, cpus: int) -> HostConfig:
+    """Check what needs no image and no host state; return the host configuration with Docker's defaults filled in.
+
+    ``cpus`` is the number of processors of this host. Raises InvalidInput in Docker's words.
+    """
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidInput(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
+    if config.hostname and (
+        len(config.hostname) > 253
+        or not _HOSTNAME.match(config.hostname)
+        or len(config.hostname.split(".")[0]) > _HOSTNAME_BYTES
+    ):
+        raise InvalidInput(f"invalid hostname format: {config.hostname}")
+    for entry in config.env or []:
+        if not entry.partition("=")[0]:
+            raise InvalidInput(f"invalid environment variable: {entry}")
+    _check_ports(config, host)
+    _check_restart(host)
+    _check_resources(host, cpus)
+    log = _checked_log(host.log_config)
+    return msgspec.structs.replace(
+        host,
+        log_config=log,
+        network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
+        ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
+        shm_size=host.shm_size or DEFAULT_SHM_SIZE,
+        memory_swap=host.memory * 2 if host.memory > 0 and host.memory_swap == 0 else host.memory_swap,
+        restart_policy=host.restart_policy if host.restart_policy.name else RestartPolicy(name="no"),
+        pids_limit=host.pids_limit or None,
+        runtime=host.runtime or "boxship",
+    )
+
+
+def split_request(request: CreateRequest) -> tuple[ContainerConfig, HostConfig]:
+    """Return the two halves of a create request."""
+    return _plain(request), request.host_config or HostConfig()
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as ``10m`` or ``1.5GiB`` (units of 1024); raise InvalidInput."""
+    match = _SIZE.match(text.strip())
+    if not match:
+        raise InvalidInput(f"invalid size: '{text}'")
+    return int(float(match[1]) * 1024 ** "_kmgtp".index(match[2].lower() or "_"))
+
+
+def _plain(config: ContainerConfig) -> ContainerConfig:
+    """Return only the ContainerConfig part of a struct that may be a CreateRequest."""
+    return ContainerConfig(**{name: getattr(config, name) for name in ContainerConfig.__struct_fields__})
+
+
+def _check_ports(config: ContainerConfig, host: HostConfig) -> None:
+    for port in {**(config.exposed_ports or {}), **(host.port_bindings or {})}:
+        number, _, protocol = port.partition("/")
+        if not number.isdecimal() or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp", "sctp"):
+            raise InvalidInput(f'invalid port specification: "{port}"')
+    for port, bindings in (host.port_bindings or {}).items():
+        for binding in bindings or []:
+            low, _, high = binding.host_port.partition("-")
+            numbers = [text for text in (low, high) if text]
+            if any(not text.isdecimal() or int(text) > 65535 for text in numbers) or (high and int(high) < int(low)):
+                raise InvalidInput(f'invalid port specification: "{binding.host_port}"')
+            if not port:
+                raise InvalidInput('invalid port specification: ""')
+
+
+def _check_restart(host: HostConfig) -> None:
+    policy = host.restart_policy
+    if policy.name not in ("", "no", "always", "on-failure", "unless-stopped"):
+        raise InvalidInput(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidInput("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidInput("invalid restart policy: maximum retry count cannot be negative")
+    if host.auto_remove and policy.name not in ("", "no"):
+        raise InvalidInput("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_resources(host: HostConfig, cpus: int) -> None:
+    if host.memory and host.memory < MINIMUM_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    if host.memory_swap > 0 and not host.memory:
+        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory and 0 < host.memory_swap < host.memory:
+        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory and host.memory_reservation > host.memory:
+        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        which = "CPU Period" if host.cpu_period else "CPU Quota"
+        raise InvalidInput(f"Conflicting options: Nano CPUs and {which} cannot both be set")
+    if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000:
+        raise InvalidInput(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.cpu_quota < 1000:
+        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidInput("Range of blkio weight is from 10 to 1000")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+
+
+def _checked_log(log: LogConfig) -> LogConfig:
+    driver = log.type or "json-file"
+    if driver not in _LOG_OPTIONS:
+        raise InvalidInput(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
+    options = log.config or {}
+    for name, value in options.items():
+        if name not in _LOG_OPTIONS[driver]:
+            raise InvalidInput(f"unknown log opt '{name}' for {driver} log driver")
+        if name == "max-size":
+            try:
+                parse_size(value)
+            except InvalidInput as exc:
+                raise InvalidInput(f"failed to initialize logging driver: {exc}") from exc
+        if name == "max-file" and (not value.isdecimal() or int(value) < 1):
+            raise InvalidInput("failed to initialize logging driver: max-file cannot be less than 1")
+    return LogConfig(type=driver, config=dict(options))

@@ -1,0 +1,46 @@
+"""What the engine takes from the daemon's configuration."""
+
+from __future__ import annotations
+
+import msgspec
+
+from boxship.spec.docker.container import LogConfig, Ulimit
+
+BUILTIN_RUNTIME = "boxship"
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """An OCI runtime by name; an empty path is our own, in the shim."""
+
+    path: str = ""
+    args: list[str] = []
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Fixed for the life of the daemon, except for what a reload replaces as a whole."""
+
+    data_root: str
+    exec_root: str
+    cgroup_parent: str = "/boxship"
+    default_runtime: str = BUILTIN_RUNTIME
+    runtimes: dict[str, Runtime] = {BUILTIN_RUNTIME: Runtime()}
+    log_config: LogConfig = LogConfig(type="json-file")
+    default_ulimits: list[Ulimit] = []
+    init: bool = False
+    init_path: str = ""
+    live_restore: bool = False
+    shutdown_timeout: int = 15  # seconds
+    debug: bool = False
+    labels: list[str] = []
+    experimental: bool = False
+    storage_driver: str = "overlay2"
+    insecure_registries: list[str] = []
+    registry_mirrors: list[str] = []
+
+    def containers_dir(self) -> str:
+        """Return the directory that holds one directory per container."""
+        return f"{self.data_root}/containers"
+
+    def shims_dir(self) -> str:
+        """Return the directory that holds one directory per shim."""
+        return f"{self.exec_root}/shims"

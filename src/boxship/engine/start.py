@@ -1,0 +1,253 @@
+"""The start document: everything a shim needs, composed for one start of one container."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import stat
+from pathlib import Path
+from typing import Any
+
+from boxship.base.errors import Conflict, InvalidInput, SystemFailure
+from boxship.engine import oci, seccomp_profile
+from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.files import ContainerFiles
+from boxship.engine.model import ContainerSpec
+from boxship.engine.request import parse_size
+from boxship.engine.settings import EngineSettings
+from boxship.engine.sysinfo import kernel_version
+from boxship.linux.cgroup import Cgroup, open_cgroup
+from boxship.networks import files as network_files
+from boxship.runtime import seccomp
+from boxship.snapshots import Snapshotter
+from boxship.spec.docker.container import HostConfig
+
+_INIT_PATHS = (
+    "/usr/bin/docker-init",
+    "/usr/sbin/docker-init",
+    "/usr/libexec/docker/docker-init",
+    "/usr/bin/tini-static",
+    "/usr/bin/tini",
+    "/sbin/tini",
+)
+
+
+class StartComposer:
+    """Turns a container's specification and surroundings into the message for the launcher."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        snapshotter: Snapshotter,
+        files: ContainerFiles,
+        dns: network_files.DNSDefaults,
+    ) -> None:
+        self._settings = settings
+        self._snapshotter = snapshotter
+        self._files = files
+        self._dns = dns
+        self._seccomp: dict[tuple[str, ...], str] = {}
+
+    def cgroup_path(self, spec: ContainerSpec) -> str:
+        """Return the container's cgroup below the hierarchy's root."""
+        parent = spec.host_config.cgroup_parent or self._settings.cgroup_parent
+        return f"/{parent.strip('/')}/{spec.id}"
+
+    def cgroup(self, container: Container) -> Cgroup:
+        """Return the container's cgroup, to freeze, measure or list it."""
+        return open_cgroup(self.cgroup_path(container.spec))
+
+    async def compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
+        """Return the start document of ``wire.messages``; writes the files that it names."""
+        return await asyncio.to_thread(self._compose, container, index)
+
+    def _compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
+        spec, status = container.spec, container.status
+        limits = spec.host_config
+        hostname = self._write_files(container, index)
+        state_dir = self._files.prepare_state_dir(spec.id)
+        rootfs = self._snapshotter.rootfs(spec.id)
+        runtime = self._settings.runtimes[limits.runtime]
+        document = oci.compose(
+            spec,
+            oci.Surroundings(
+                files_dir=self._files_owner(spec),
+                rootfs=rootfs["target"],
+                cgroup_path=self.cgroup_path(spec),
+                network_namespace=self._network_namespace(container, index),
+                namespaces=_joined(limits, index),
+                devices=_devices(limits),
+                seccomp=None,
+                init_path=self._init_path(limits),
+                hostname=hostname,
+                default_ulimits=self._settings.default_ulimits,
+            ),
+        )
+        profile = self._profile(limits, document["process"]["capabilities"]["bounding"])
+        if runtime.path and profile is not None:
+            document["linux"]["seccomp"] = profile
+        log = limits.log_config
+        options = log.config or {}
+        return {
+            "id": spec.id,
+            "state_dir": state_dir,
+            "spec": document,
+            "user": {"name": spec.config.user, "groups": limits.group_add or []},
+            "rootfs": rootfs,
+            "stdio": {
+                "tty": spec.config.tty,
+                "stdin": spec.config.open_stdin,
+                "stdin_once": spec.config.stdin_once,
+                "console_size": limits.console_size if limits.console_size and all(limits.console_size) else None,
+            },
+            "log": {
+                "driver": log.type,
+                "path": self._files.log_path(spec.id),
+                "max_size": parse_size(options["max-size"]) if "max-size" in options else 0,
+                "max_file": int(options.get("max-file", "1")),
+                "compress": options.get("compress") == "true",
+            },
+            "seccomp": None if profile is None or runtime.path else self._program(profile),
+            "cgroup": {"path": self.cgroup_path(spec)},
+            "runtime": {"path": runtime.path, "args": runtime.args} if runtime.path else None,
+            "sandbox": status.sandbox.id if status.sandbox else "",
+        }
+
+    # -- the three files ---------------------------------------------------------------------------------------------
+
+    def _write_files(self, container: Container, index: ContainerIndex) -> str:
+        """Write hostname, hosts and resolv.conf; return the hostname. A container that shares a network shares its files."""
+        spec, limits = container.spec, container.spec.host_config
+        if limits.network_mode.startswith("container:"):
+            return _peer(limits.network_mode, index).spec.config.hostname
+        hostname = spec.config.hostname or spec.id[:12]
+        sandbox = container.status.sandbox
+        addresses = [endpoint.address for endpoint in sandbox.endpoints if endpoint.address] if sandbox else []
+        gateway = next((endpoint.gateway for endpoint in sandbox.endpoints if endpoint.gateway), "") if sandbox else ""
+        if limits.network_mode == "host":
+            hosts = network_files.host_hosts_file(Path("/etc/hosts").read_text(), extra_hosts=limits.extra_hosts or [])
+        else:
+            hosts = network_files.hosts_file(
+                hostname=hostname,
+                domainname=spec.config.domainname,
+                addresses=addresses,
+                extra_hosts=limits.extra_hosts or [],
+                host_gateway=gateway,
+            )
+        resolv = network_files.resolv_conf(
+            self._dns,
+            host_network=limits.network_mode == "host",
+            dns=limits.dns or [],
+            search=limits.dns_search or [],
+            options=limits.dns_options or [],
+        )
+        self._files.write_network_files(spec.id, hostname=hostname, hosts=hosts, resolv_conf=resolv)
+        return hostname
+
+    def _files_owner(self, spec: ContainerSpec) -> str:
+        mode = spec.host_config.network_mode
+        return self._files.directory(mode.removeprefix("container:") if mode.startswith("container:") else spec.id)
+
+    # -- namespaces and devices --------------------------------------------------------------------------------------
+
+    def _network_namespace(self, container: Container, index: ContainerIndex) -> str | None:
+        mode = container.spec.host_config.network_mode
+        if mode == "host":
+            return None
+        if mode.startswith("container:"):
+            peer = _peer(mode, index)
+            return peer.status.sandbox.key if peer.status.sandbox else f"/proc/{peer.status.pid}/ns/net"
+        if container.status.sandbox is None:
+            raise SystemFailure(f"container {container.id} has no network sandbox")
+        return container.status.sandbox.key
+
+    def _init_path(self, limits: HostConfig) -> str | None:
+        wanted = self._settings.init if limits.init is None else limits.init
+        if not wanted:
+            return None
+        for path in (self._settings.init_path, *_INIT_PATHS):
+            if path and os.access(path, os.X_OK):
+                return path
+        raise SystemFailure("no init program found for --init: install tini, or name one with --init-path")
+
+    # -- seccomp -----------------------------------------------------------------------------------------------------
+
+    def _profile(self, limits: HostConfig, capabilities: list[str]) -> dict[str, Any] | None:
+        if limits.privileged:
+            return None
+        profile = seccomp_profile.DEFAULT
+        for option in limits.security_opt or []:
+            key, _, value = option.replace(":", "=", 1).partition("=")
+            if key == "seccomp":
+                if value == "unconfined":
+                    return None
+                profile = seccomp_profile.parse(value) if value != "builtin" else profile
+        return seccomp_profile.for_container(
+            profile, capabilities=capabilities, arch=platform.machine(), kernel=kernel_version()
+        )
+
+    def _program(self, profile: dict[str, Any]) -> str:
+        return seccomp.cached(profile, f"{self._settings.data_root}/seccomp")
+
+
+def _peer(mode: str, index: ContainerIndex) -> Container:
+    peer = index.find(mode.removeprefix("container:"))
+    if not peer.status.alive:
+        raise Conflict(f"cannot join network of a non running container: {peer.id}")
+    return peer
+
+
+def _joined(limits: HostConfig, index: ContainerIndex) -> dict[str, str]:
+    result = {}
+    for kind, mode in (("pid", limits.pid_mode), ("ipc", limits.ipc_mode)):
+        if mode.startswith("container:"):
+            peer = index.find(mode.removeprefix("container:"))
+            if not peer.status.alive:
+                raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
+            result[kind] = f"/proc/{peer.status.pid}/ns/{kind}"
+    return result
+
+
+def _devices(limits: HostConfig) -> list[dict[str, Any]]:
+    """Return the OCI devices of ``--device`` and of privileged containers (all of the host's)."""
+    devices = []
+    if limits.privileged:
+        for directory, _, names in os.walk("/dev"):
+            if directory.startswith(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.")):
+                continue
+            devices += [
+                _device(f"{directory}/{name}", f"{directory}/{name}", "rwm")
+                for name in names
+                if name not in ("console", "ptmx", "tty")
+            ]
+    for mapping in limits.devices or []:
+        device = _device(
+            mapping.path_on_host, mapping.path_in_container or mapping.path_on_host, mapping.cgroup_permissions or "rwm"
+        )
+        if device is None:
+            raise InvalidInput(
+                f'error gathering device information while adding custom device "{mapping.path_on_host}": not a device node'
+            )
+        devices.append(device)
+    return [device for device in devices if device]
+
+
+def _device(source: str, target: str, access: str) -> dict[str, Any] | None:
+    try:
+        found = os.stat(source)
+    except OSError:
+        return None
+    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
+        return None
+    return {
+        "path": target,
+        "type": "c" if stat.S_ISCHR(found.st_mode) else "b",
+        "major": os.major(found.st_rdev),
+        "minor": os.minor(found.st_rdev),
+        "fileMode": stat.S_IMODE(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "access": access,
+    }
