@@ -7,6 +7,7 @@ Methods that list or inspect answer from snapshots and never wait for a containe
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -147,12 +148,12 @@ class Containers(Protocol):
     def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
         """Yield samples in Docker's shape, one a second when ``stream``; raises NotFound at the first step."""
 
-    async def update(self, ref: str, changes: dict[str, Any]) -> list[str]:
-        """Change limits and restart policy of POST update's body; return the warnings."""
+    async def update(self, ref: str, changes: dict[str, Any]) -> builtins.list[str]:
+        """Change limits and restart policy; ``changes`` holds the given fields by their API names; return the warnings."""
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 
-    async def changes(self, ref: str) -> list[dict[str, Any]]: ...
+    async def changes(self, ref: str) -> builtins.list[dict[str, Any]]: ...
 
     async def export(self, ref: str) -> AsyncIterator[bytes]: ...
 
@@ -180,19 +181,28 @@ class Images(Protocol):
 
     async def inspect(self, ref: str) -> ImageInspect: ...
 
-    async def history(self, ref: str) -> list[HistoryItem]: ...
+    async def history(self, ref: str) -> builtins.list[HistoryItem]: ...
 
     async def tag(self, ref: str, repository: str, tag: str) -> None: ...
 
-    async def remove(self, ref: str, *, force: bool, prune: bool) -> list[DeleteItem]: ...
+    async def remove(self, ref: str, *, force: bool, prune: bool) -> builtins.list[DeleteItem]: ...
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 
-    def pull(self, reference: str, tag: str, *, platform: str | None, auth: str | None) -> AsyncIterator[dict[str, Any]]:
+    def pull(
+        self, reference: str, tag: str, *, platform: str | None, auth: str | None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield progress messages; errors before the first message are raised, later ones are messages."""
 
     def import_(
-        self, source: AsyncIterator[bytes] | str, *, repository: str, tag: str, message: str, changes: Sequence[str], platform: str | None
+        self,
+        source: AsyncIterator[bytes] | str,
+        *,
+        repository: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str | None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Import a tar stream, or the tar at a URL, as an image of one layer."""
 
@@ -218,7 +228,11 @@ class System(Protocol):
 
     def events(self, query: EventQuery) -> AsyncIterator[EventMessage]: ...
 
-    async def disk_usage(self, types: Sequence[str]) -> dict[str, Any]: ...
+    async def disk_usage(self, types: Sequence[str]) -> dict[str, Any]:
+        """Return usage in the shape of API 1.51 (LayersSize, Images, Containers, Volumes, BuildCache).
+
+        ``types`` of "container", "image", "volume", "build-cache" limits what is looked at; empty is all.
+        """
 
 
 class Networks(Protocol):

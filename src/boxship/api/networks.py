@@ -1,0 +1,41 @@
+"""Routes of the tag Network."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from boxship.api import answers, versions
+from boxship.api.backend import Networks
+from boxship.api.call import Call
+from boxship.api.router import Kind, Level, Route
+
+
+class NetworkRoutes:
+    """Handlers over a ``Networks`` backend."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+
+    def routes(self) -> list[Route]:
+        """Return this tag's rows of the router's table."""
+        kind = Kind.NETWORK
+        return [
+            Route("GET", "/networks", self.list, Level.READ, kind),
+            Route("GET", "/networks/{id*}", self.inspect, Level.READ, kind),
+            Route("DELETE", "/networks/{id*}", self.remove, Level.ADMIN, kind),
+        ]
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        """GET /networks."""
+        found = await self._networks.list(call.filters())
+        return answers.document(versions.reshape("network", call.version, found))
+
+    async def inspect(self, call: Call) -> web.StreamResponse:
+        """GET /networks/{id}."""
+        found = await self._networks.inspect(call.params["id"])
+        return answers.document(versions.reshape("network", call.version, found))
+
+    async def remove(self, call: Call) -> web.StreamResponse:
+        """DELETE /networks/{id}."""
+        await self._networks.remove(call.params["id"])
+        return answers.nothing()

@@ -1,0 +1,55 @@
+"""The whole API: all routes over one set of backends."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from boxship.api import swarm
+from boxship.api.backend import Containers, Execs, Images, Networks, System, Volumes
+from boxship.api.containers import ContainerRoutes
+from boxship.api.execs import ExecRoutes
+from boxship.api.images import ImageRoutes
+from boxship.api.networks import NetworkRoutes
+from boxship.api.output import OutputRoutes
+from boxship.api.router import Router
+from boxship.api.system import SystemRoutes
+from boxship.api.volumes import VolumeRoutes
+
+
+class Backends(Protocol):
+    """What ``daemon`` passes: one backend per tag."""
+
+    @property
+    def containers(self) -> Containers: ...
+
+    @property
+    def execs(self) -> Execs: ...
+
+    @property
+    def images(self) -> Images: ...
+
+    @property
+    def system(self) -> System: ...
+
+    @property
+    def networks(self) -> Networks: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
+
+
+def make_router(backends: Backends, *, experimental: bool = False) -> Router:
+    """Return the router of the whole API; it is the handler of ``http.server.Server``."""
+    return Router(
+        [
+            *ContainerRoutes(backends.containers).routes(),
+            *OutputRoutes(backends.containers).routes(),
+            *ExecRoutes(backends.execs).routes(),
+            *ImageRoutes(backends.images).routes(),
+            *NetworkRoutes(backends.networks).routes(),
+            *VolumeRoutes(backends.volumes).routes(),
+            *SystemRoutes(backends.system).routes(),
+            *swarm.routes(),
+        ],
+        experimental=experimental,
+    )
