@@ -151,7 +151,7 @@ class CgroupV2(Cgroup):
                 "usage": usage,
                 "max_usage": read_number(directory + "/memory.peak") or 0,
                 "limit": 0xFFFFFFFFFFFFFFFF if limit is None else limit,
-                "failcnt": events.get("max", 0),
+                "failcnt": events.get("oom", 0),  # what Docker reports under this name
                 "stat": read_table(directory + "/memory.stat"),
                 "oom_kill": events.get("oom_kill", 0),
             }
