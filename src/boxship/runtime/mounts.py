@@ -1,0 +1,100 @@
+"""The mounts of a container, in the order of its configuration."""
+
+import os
+import stat
+
+from boxship.linux import fs, mount
+from boxship.runtime import cgroup_mounts, copy_up, places
+from boxship.runtime.failure import RuntimeFailure, reason
+from boxship.runtime.mount_options import MountOptions, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# What may be mounted below /proc: single files that tell about the machine (lxcfs), no place where writes are obeyed.
+_BELOW_PROC = frozenset(
+    (
+        *("/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime"),
+        *("/proc/loadavg", "/proc/slabinfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid"),
+        "/proc/sys/crypto/fips_enabled",
+    )
+)
+# Filesystems whose files change the host when they are taken for others: only on an ordinary directory of the root.
+_KERNEL_TYPES = ("proc", "sysfs")
+
+
+def apply(root_fd: int, mounts: "list[dict[str, Any]]", *, cgroup_namespace: bool) -> None:
+    """Mount each of ``mounts`` (runtime-spec ``mounts``) below ``root_fd``. Raises RuntimeFailure naming the mount."""
+    for entry in mounts:
+        source = entry.get("source", "")
+        try:
+            _mount_one(root_fd, entry, cgroup_namespace)
+        except OSError as exc:
+            raise RuntimeFailure(
+                f'error mounting "{source}" to rootfs at "{entry["destination"]}": {_detail(exc)}'
+            ) from exc
+
+
+def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) -> None:
+    destination = os.path.normpath("/" + entry["destination"].lstrip("/"))
+    options = parse(entry.get("options") or [])
+    fstype = entry.get("type") or ""
+    is_bind = fstype == "bind" or bool(options.flags & mount.MS_BIND)
+    if fstype != "proc" and destination.startswith("/proc/") and destination not in _BELOW_PROC:
+        raise RuntimeFailure(f'"{destination}" cannot be mounted because it is inside /proc')
+    if is_bind:
+        tree_fd = _bind(root_fd, destination, entry.get("source", ""), options)
+    elif fstype == "cgroup":
+        target_fd = places.find_or_make(root_fd, destination, directory=True)
+        try:
+            tree_fd = cgroup_mounts.mount_all(root_fd, destination, target_fd, options, namespaced=cgroup_namespace)
+        finally:
+            os.close(target_fd)
+    else:
+        tree_fd = _mount_filesystem(root_fd, destination, fstype, entry.get("source", ""), options)
+    try:
+        for flags in options.propagation:
+            mount.mount(None, f"/proc/self/fd/{tree_fd}", None, flags)
+        if options.recursive_flags or options.recursive_cleared:
+            places.set_attributes(tree_fd, options.recursive_flags, options.recursive_cleared, recursive=True)
+    finally:
+        os.close(tree_fd)
+
+
+def _bind(root_fd: int, destination: str, source: str, options: MountOptions) -> int:
+    recursive = bool(options.flags & mount.MS_REC)
+    source_fd = os.open(source, fs.O_PATH | os.O_CLOEXEC)
+    try:
+        directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
+        target_fd = places.find_or_make(root_fd, destination, directory=directory)
+        try:
+            return places.bind(source_fd, target_fd, recursive=recursive, flags=options.flags, cleared=options.cleared)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, options: MountOptions) -> int:
+    ordinary = fstype in _KERNEL_TYPES
+    data = options.data
+    target_fd = places.find_or_make(root_fd, destination, directory=True, links=not ordinary)
+    try:
+        target = f"/proc/self/fd/{target_fd}"
+        if fstype == "tmpfs" and "mode=" not in data:
+            mode = f"mode={stat.S_IMODE(os.fstat(target_fd).st_mode):o}"
+            data = f"{data},{mode}" if data else mode
+        mount.mount(source or fstype, target, fstype, options.flags & ~mount.MS_REC, data)
+        tree_fd = places.find(root_fd, destination, links=not ordinary)
+        if options.copy_up:
+            copy_up.copy(target_fd, tree_fd)
+        return tree_fd
+    finally:
+        os.close(target_fd)
+
+
+def _detail(exc: OSError) -> str:
+    if exc.strerror and ":" in exc.strerror:  # the call is named already: "mount: Invalid argument"
+        return f"{exc.strerror.split(':')[0]}: {reason(exc)}"
+    return f"{exc.filename}: {reason(exc)}" if exc.filename else reason(exc)
