@@ -49,7 +49,7 @@ def send(sock: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) 
         sock.sendall(memoryview(data)[sent:])
 
 
-def send_some(sock: socket.socket, data: bytes | memoryview, fds: Sequence[int] = ()) -> int:
+def send_some(sock: socket.socket, data: bytes | bytearray | memoryview, fds: Sequence[int] = ()) -> int:
     """Send the beginning of an encoded message together with its descriptors; return the number of bytes sent.
 
     For non-blocking senders: the descriptors are on their way once this returns, the rest goes out without them.

@@ -1,0 +1,188 @@
+"""Containers on an OCI runtime of others, driven over its command line (runc's is the pattern all of them follow).
+
+The shim is the subreaper: the container's init becomes its child when ``create`` returns, so it is reaped and pumped like
+any other. Standard streams are inherited; a terminal's master arrives on the console socket. Calls block: the start has
+nothing else to do yet, and everything later is called in a helper process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+
+from boxship.runtime.failure import RuntimeFailure
+from boxship.shim.started import Started
+from boxship.wire import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from boxship.linux.cgroup_base import Cgroup
+
+_IGNORED_HERE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
+_ERROR_LEVELS = ("error", "fatal")
+_NOT_FOUND = ("executable file not found", "no such file or directory")
+_NOT_EXECUTABLE = ("permission denied", "exec format error", "is a directory")
+
+
+class ExternalRuntime:
+    """One container on the runtime that the start document's ``runtime`` names."""
+
+    kill_blocks = True
+
+    def __init__(self, start: dict[str, Any], cgroup: Cgroup) -> None:
+        self._id: str = start["id"]
+        self._start = start
+        self._directory: str = start["state_dir"]
+        self._bundle = os.path.join(self._directory, "bundle")
+        self._root = os.path.join(self._directory, "runtime")
+        self._log = os.path.join(self._directory, "runtime.log")
+        runtime: dict[str, Any] = start["runtime"]
+        self._command: list[str] = [runtime["path"], *(runtime.get("args") or ())]
+        self._cgroup = cgroup
+
+    def start(self, stdio: tuple[int, int, int]) -> Started:
+        """Create and start the container; the runtime makes its cgroup at the path the shim expects."""
+        os.makedirs(self._bundle, mode=0o700, exist_ok=True)
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        spec = dict(self._start["spec"])
+        spec["root"] = {**(spec.get("root") or {}), "path": self._start["rootfs"]["target"]}
+        spec["linux"] = {**(spec.get("linux") or {}), "cgroupsPath": self._cgroup.path}
+        _write_json(os.path.join(self._bundle, "config.json"), spec)
+        pid_file = os.path.join(self._directory, "init.pid")
+        terminal = bool(spec["process"].get("terminal"))
+        arguments = ["create", "--bundle", self._bundle, "--pid-file", pid_file]
+        try:
+            console = self._call(arguments, self._id, stdio=stdio, terminal=terminal)
+            pid = _read_pid(pid_file)
+            pidfd = os.pidfd_open(pid)
+            self._call(["start"], self._id)
+        except BaseException:
+            self.delete()
+            raise
+        return Started(pid, pidfd, console)
+
+    def exec(self, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
+        """Start another process in the container; called in a helper process. Raises RuntimeFailure."""
+        base = os.path.join(self._directory, f"exec-{os.getpid()}")
+        process_file, pid_file = f"{base}.json", f"{base}.pid"
+        try:
+            _write_json(process_file, process)
+            arguments = ["exec", "--detach", "--process", process_file, "--pid-file", pid_file]
+            console = self._call(arguments, self._id, stdio=stdio, terminal=bool(process.get("terminal")))
+            return Started(_read_pid(pid_file), -1, console)
+        finally:
+            for path in (process_file, pid_file):
+                _remove(path)
+
+    def kill(self, number: int, everything: bool) -> None:
+        """Signal the container's init, or all its processes. Raises RuntimeFailure."""
+        self._call(["kill", *(["--all"] if everything else [])], self._id, str(number))
+
+    def delete(self) -> None:
+        """Let the runtime remove what it keeps of the container, which has ended or never started. Never raises."""
+        try:
+            self._call(["delete", "--force"], self._id)
+        except (RuntimeFailure, OSError):
+            pass
+
+    def _call(self, arguments: list[str], *operands: str, stdio: Sequence[int] = (), terminal: bool = False) -> int:
+        """Run the runtime; return the terminal's master it sent, else -1. Raises RuntimeFailure with the runtime's words."""
+        _remove(self._log)
+        command = [*self._command, "--log", self._log, "--log-format", "json", "--root", self._root, *arguments]
+        listener = None
+        path = os.path.join(self._directory, f"console-{os.getpid()}.sock")
+        try:
+            if terminal:
+                _remove(path)
+                listener = _listen(path)
+                command += ["--console-socket", path]
+            code = _run([*command, *operands], stdio if not terminal else ())
+            if code != 0:
+                raise _failure(self._log, command[0], code)
+            return _receive_console(listener) if listener is not None else -1
+        finally:
+            if listener is not None:
+                listener.close()
+                _remove(path)
+
+
+def _run(command: list[str], stdio: Sequence[int]) -> int:
+    """Run ``command`` with 0 to 2 replaced by ``stdio``, wait, return its exit code."""
+    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
+    try:
+        pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsigdef=_IGNORED_HERE)
+    except OSError as exc:
+        raise RuntimeFailure(f"{command[0]}: {exc.strerror}") from exc
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        listener.listen(1)
+        listener.settimeout(10.0)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
+
+
+def _receive_console(listener: socket.socket) -> int:
+    """Return the descriptor that the runtime sent with the terminal's name as its only message."""
+    connection, _ = listener.accept()
+    with connection:
+        _, fds = messages.receive_some(connection, 4096)
+    if not fds:
+        raise RuntimeFailure("the runtime sent no terminal")
+    messages.close_all(fds[1:])
+    return fds[0]
+
+
+def _failure(log: str, program: str, code: int) -> RuntimeFailure:
+    """Return the last error of the runtime's log as an exception with the exit code that it means."""
+    message = f"{program} exited with status {code}"
+    try:
+        with open(log, "rb") as file:
+            lines = file.read(1 << 20).splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            if entry["level"] in _ERROR_LEVELS:
+                message = str(entry["msg"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    if any(text in message for text in _NOT_FOUND):
+        return RuntimeFailure(message, 127)
+    if any(text in message for text in _NOT_EXECUTABLE):
+        return RuntimeFailure(message, 126)
+    return RuntimeFailure(message)
+
+
+def _write_json(path: str, document: dict[str, Any]) -> None:
+    with open(path, "wb") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(json.dumps(document).encode())
+
+
+def _read_pid(path: str) -> int:
+    with open(path, "rb") as file:
+        return int(file.read())
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,75 @@
+"""Containers on Boxship's own runtime, as the shim drives them. ``external`` does the same with a runtime of others."""
+
+from __future__ import annotations
+
+from boxship.linux import pidfd
+from boxship.runtime import launch
+from boxship.shim.started import Started
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from boxship.linux.cgroup_base import Cgroup
+
+
+class NativeRuntime:
+    """One container on ``boxship.runtime``."""
+
+    kill_blocks = False
+
+    def __init__(self, start: dict[str, Any], cgroup: Cgroup) -> None:
+        self._id: str = start["id"]
+        self._spec: dict[str, Any] = start["spec"]
+        self._rootfs: str = start["rootfs"]["target"]
+        self._seccomp = _read_program(start.get("seccomp"))
+        self._cgroup = cgroup
+        self._init = Started(-1)
+
+    def start(self, stdio: tuple[int, int, int]) -> Started:
+        """Start the container's init on ``stdio``, or on a terminal of its own if its process asks for one.
+
+        Raises RuntimeFailure; nothing is left of the attempt then.
+        """
+        self._cgroup.create()
+        self._cgroup.apply(self._spec.get("linux", {}).get("resources") or {})
+        init = launch.start_init(
+            self._spec,
+            container_id=self._id,
+            rootfs=self._rootfs,
+            stdio=None if self._spec["process"].get("terminal") else stdio,
+            cgroup=self._cgroup,
+            seccomp_program=self._seccomp,
+        )
+        self._init = Started(init.pid, init.pidfd, init.console)
+        return self._init
+
+    def exec(self, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
+        """Start another process in the container; called in a helper process. Raises RuntimeFailure."""
+        started = launch.start_exec(
+            process,
+            init_pidfd=self._init.pidfd,
+            init_pid=self._init.pid,
+            cgroup=self._cgroup,
+            stdio=None if process.get("terminal") else stdio,
+            seccomp_program=self._seccomp,
+            container_id=self._id,
+        )
+        return Started(started.pid, started.pidfd, started.console)
+
+    def kill(self, number: int, everything: bool) -> None:
+        """Signal the container's init by its pidfd, so never a stranger, or all processes of its cgroup."""
+        if everything:
+            self._cgroup.kill(number)
+        else:
+            pidfd.send_signal(self._init.pidfd, number)
+
+    def delete(self) -> None:
+        """Forget the container, which has ended; the cgroup is the shim's."""
+
+
+def _read_program(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return file.read()
