@@ -1,0 +1,1 @@
+"""What system tests, the demo and the benchmark share: private network namespaces, engines in them, small images."""

@@ -1,0 +1,180 @@
+"""A boxshipd under test: own network namespace, data root, exec root and socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.netns import NetworkNamespace
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+class Engine:
+    """Starts and stops one daemon; containers, files and namespaces are gone after :meth:`close`."""
+
+    def __init__(
+        self, *, uplink: bool = False, options: Sequence[str] = (), namespace: NetworkNamespace | None = None
+    ) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="boxship-"))
+        self.namespace = namespace or NetworkNamespace()
+        self._own_namespace = namespace is None
+        if uplink:
+            self.namespace.add_uplink()
+        self.options = list(options)
+        self.socket = self.root / "boxship.sock"
+        self.log = self.root / "boxshipd.log"
+        self.environment: dict[str, str] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data_root(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def exec_root(self) -> Path:
+        return self.root / "exec"
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the daemon and wait until it answers."""
+        assert self.process is None
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {"PYTHONPATH": str(SOURCE), **self.environment}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *self.namespace.prefix(),
+                    sys.executable,
+                    "-c",
+                    "from boxship.daemon.main import main; main()",
+                    f"--host={self.host}",
+                    f"--data-root={self.data_root}",
+                    f"--exec-root={self.exec_root}",
+                    f"--pidfile={self.root / 'boxshipd.pid'}",
+                    f"--config-file={self.root / 'daemon.json'}",
+                    *self.options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds: float = 30) -> None:
+        """Wait until the API answers; fail with the daemon's log when it ended."""
+        assert self.process is not None
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"boxshipd ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
+            with contextlib.suppress(OSError, RuntimeError):
+                if self.api("GET", "/_ping")[0] == 200:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError(f"boxshipd does not answer:\n{self.log_text()[-4000:]}")
+
+    def kill(self) -> None:
+        """End the daemon as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def stop(self) -> int:
+        """End the daemon cleanly and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self.process = None
+        return code
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Call the API; return status and decoded JSON or text."""
+        import http.client
+        import socket
+
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(60)
+        try:
+            connection.sock.connect(str(self.socket))
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = connection.getresponse()
+            data = response.read()
+        finally:
+            connection.close()
+        with contextlib.suppress(ValueError):
+            return response.status, json.loads(data)
+        return response.status, data.decode(errors="replace")
+
+    def docker(
+        self, *args: str, check: bool = True, program: Sequence[str] = ("docker",), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a CLI against this engine, in its network namespace; text in, text out."""
+        options.setdefault("timeout", 120)
+        options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
+        if options["stdin"] is None:
+            del options["stdin"]
+        result = subprocess.run(
+            [*self.namespace.prefix(), *program, *args],
+            capture_output=True,
+            text=True,
+            env=self.client_environment(),
+            check=False,
+            **options,
+        )
+        if check and result.returncode != 0:
+            raise AssertionError(
+                f"{' '.join(args)}: exit {result.returncode}\n{result.stdout}{result.stderr}\n{self.log_text()[-3000:]}"
+            )
+        return result
+
+    def boxship(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run our own CLI against this engine."""
+        program = (sys.executable, "-c", "from boxship.cli.main import main; main()")
+        return self.docker(*args, program=program, **options)
+
+    def client_environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DOCKER_HOST": self.host,
+            "DOCKER_CONFIG": str(self.root / "config"),
+            "PYTHONPATH": str(SOURCE),
+        }
+
+    def close(self) -> None:
+        """Remove all containers, stop the daemon, remove its files."""
+        try:
+            if self.process is None:
+                self.start()
+            for container in self.api("GET", "/containers/json?all=1")[1]:
+                self.api("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+            self.stop()
+        finally:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait(10)
+                self.process = None
+            if self._own_namespace:
+                self.namespace.close()
+            shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""Small root filesystems for tests, made from the host's static busybox."""
+
+from __future__ import annotations
+
+import functools
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+
+def busybox() -> Path:
+    """The host's static busybox; raises FileNotFoundError when the package busybox-static is missing."""
+    found = shutil.which("busybox")
+    if found is None:
+        raise FileNotFoundError("busybox")
+    return Path(found)
+
+
+@functools.cache
+def busybox_tar() -> bytes:
+    """A root filesystem with busybox, its applet links and the usual small files."""
+    program = busybox().read_bytes()
+    applets = subprocess.run([str(busybox()), "--list"], check=True, capture_output=True, text=True).stdout.split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, mode in (
+            ("bin", 0o755),
+            ("etc", 0o755),
+            ("root", 0o700),
+            ("tmp", 0o1777),
+            ("var", 0o755),
+            ("home", 0o755),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        files = {
+            "bin/busybox": (program, 0o755),
+            "etc/passwd": (
+                b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\napp:x:1000:1000::/home:/bin/sh\n",
+                0o644,
+            ),
+            "etc/group": (b"root:x:0:\nnogroup:x:65534:\napp:x:1000:\nextra:x:2000:app\n", 0o644),
+        }
+        for name, (data, mode) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), mode
+            tar.addfile(entry, io.BytesIO(data))
+        for applet in applets:
+            if applet != "busybox":
+                entry = tarfile.TarInfo(f"bin/{applet}")
+                entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, "busybox", 0o777
+                tar.addfile(entry)
+    return buffer.getvalue()
