@@ -1,1 +1,23 @@
-"""Container networks: drivers (bridge, host, none), address management, port publishing, hosts and resolv.conf files."""
+"""Container networks: the bridge, addresses, published ports, firewall rules, and the files that tell a container of them.
+
+Owns what exists in the kernel for them (bridge, veth pairs, namespaces' files, one nftables table) and nothing on disk but
+the identity of the networks. Does not own processes, and makes namespaces only through a :class:`NamespaceFactory`.
+
+Words: a *sandbox* is a container's network namespace with what was set up in it; an *endpoint* is its place in one
+network; a *pool* is a range of addresses that subnets are taken from. A port is *published* when the host forwards it.
+"""
+
+from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, PublishedPort, Sandbox
+from boxship.networks.options import AddressPool, NetworkOptions
+from boxship.networks.service import NetworkService
+
+__all__ = [
+    "AddressPool",
+    "AttachRequest",
+    "Endpoint",
+    "NamespaceFactory",
+    "NetworkOptions",
+    "NetworkService",
+    "PublishedPort",
+    "Sandbox",
+]

@@ -1,0 +1,48 @@
+"""Connection tracking: forget the flows of one address; see nfnetlink(7) and linux/netfilter/nfnetlink_conntrack.h."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from boxship.linux.netlink import Request, Socket, attribute, nested
+
+NFNL_SUBSYS_CTNETLINK = 1  # linux/netfilter/nfnetlink.h
+IPCTNL_MSG_CT_DELETE = 2
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_FILTER = 1, 2, 25
+CTA_TUPLE_IP = 1
+CTA_IP_V4_SRC = 1
+CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 1, 2
+_COMPARE_SOURCE = 1  # CTA_FILTER_F_CTA_IP_SRC of net/netfilter/nf_conntrack_netlink.c: only the source address counts
+_NFGENMSG = struct.Struct("=BBH")
+_UINT32 = struct.Struct("=I")
+
+
+def forget_source(address: str, *, replies: bool) -> Request:
+    """Delete the flows that come from an IPv4 address, or with ``replies`` those that it answers (published ports).
+
+    Without this a flow of UDP goes on to the old place after its port has been published anew. Linux 5.8.
+    """
+    source = nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, socket.inet_aton(address)))
+    original, reply = (0, _COMPARE_SOURCE) if replies else (_COMPARE_SOURCE, 0)
+    payload = (
+        _NFGENMSG.pack(socket.AF_INET, 0, 0)
+        + nested(CTA_TUPLE_REPLY if replies else CTA_TUPLE_ORIG, source)
+        + nested(
+            CTA_FILTER,
+            attribute(CTA_FILTER_ORIG_FLAGS, _UINT32.pack(original)),
+            attribute(CTA_FILTER_REPLY_FLAGS, _UINT32.pack(reply)),
+        )
+    )
+    return Request(f"forget flows of {address}", NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, payload)
+
+
+def forget_flows(sock: Socket, address: str) -> None:
+    """Delete all flows from and to an IPv4 address over a NETLINK_NETFILTER socket; none is no error."""
+    for replies in (False, True):
+        try:
+            sock.execute([forget_source(address, replies=replies)])
+        except OSError as exc:
+            if exc.errno != errno.ENOENT:
+                raise

@@ -1,0 +1,329 @@
+"""Links, addresses and routes as requests to the kernel, and what the kernel tells of them; see rtnetlink(7).
+
+Functions return a :class:`~boxship.linux.netlink.Request` to be sent alone or in a batch; ``list_*`` ask a socket. A link
+is named by its index or, where the index is not known yet in the same batch, by its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from boxship.linux.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Request,
+    Socket,
+    attribute,
+    nested,
+    read_attributes,
+    text,
+    uint32,
+)
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19  # linux/rtnetlink.h
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+
+IFF_UP = 0x1  # linux/if.h
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10  # linux/if_link.h
+IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 12, 18, 20, 26, 28
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_BRPORT_ISOLATED = 33
+IFLA_INET6_ADDR_GEN_MODE = 8
+IN6_ADDR_GEN_MODE_NONE = 1
+VETH_INFO_PEER = 1  # linux/veth.h
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+
+RT_TABLE_MAIN = 254
+RT_TABLE_LOCAL = 255
+RTPROT_BOOT = 3
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
+RTN_UNICAST = 1
+
+_IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, mask of flags to change
+_IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
+_RTMSG = struct.Struct("=BBBBBBBBI")  # rtmsg: family, dst bits, src bits, tos, table, protocol, scope, type, flags
+
+
+class Link:
+    """One network interface; ``master`` and ``peer`` are indexes or 0, ``kind`` is "" for hardware."""
+
+    __slots__ = ("address", "alias", "index", "kind", "master", "mtu", "name", "peer", "up")
+
+    def __init__(
+        self, *, index: int, name: str, up: bool, kind: str, alias: str, address: str, mtu: int, master: int, peer: int
+    ) -> None:
+        self.index = index
+        self.name = name
+        self.up = up
+        self.kind = kind
+        self.alias = alias
+        self.address = address
+        self.mtu = mtu
+        self.master = master
+        self.peer = peer
+
+
+class Address:
+    """One address of an interface, as text, with its prefix length."""
+
+    __slots__ = ("address", "index", "prefix")
+
+    def __init__(self, index: int, address: str, prefix: int) -> None:
+        self.index = index
+        self.address = address
+        self.prefix = prefix
+
+
+class Route:
+    """One route; ``destination`` is "" for the default route, ``gateway`` "" for a route on the link."""
+
+    __slots__ = ("destination", "gateway", "index", "prefix", "table")
+
+    def __init__(self, destination: str, prefix: int, gateway: str, index: int, table: int) -> None:
+        self.destination = destination
+        self.prefix = prefix
+        self.gateway = gateway
+        self.index = index
+        self.table = table
+
+
+def new_bridge(name: str, *, mac: str, mtu: int | None = None) -> Request:
+    """Make a bridge. A fixed ``mac`` keeps its address from following the lowest one of its ports."""
+    return Request(
+        f"create bridge {name}",
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, name)
+        + attribute(IFLA_ADDRESS, mac_bytes(mac))
+        + (uint32(IFLA_MTU, mtu) if mtu else b"")
+        + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge")),
+    )
+
+
+def new_veth(
+    name: str,
+    *,
+    master: int,
+    mtu: int,
+    peer_name: str,
+    peer_mac: str,
+    peer_ns_fd: int,
+) -> Request:
+    """Make a veth pair: ``name`` here, up and a port of ``master``; its peer, still down, in the namespace ``peer_ns_fd``.
+
+    The kernel refuses a peer that is to be up in the same request (ENOTCONN).
+    """
+    peer = (
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, peer_name)
+        + attribute(IFLA_ADDRESS, mac_bytes(peer_mac))
+        + uint32(IFLA_MTU, mtu)
+        + uint32(IFLA_NET_NS_FD, peer_ns_fd)
+    )
+    return Request(
+        f"create veth {name}",
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+        + text(IFLA_IFNAME, name)
+        + uint32(IFLA_MTU, mtu)
+        + uint32(IFLA_MASTER, master)
+        + nested(
+            IFLA_LINKINFO,
+            text(IFLA_INFO_KIND, "veth"),
+            nested(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer)),
+        ),
+    )
+
+
+def set_link(
+    link: int | str,
+    *,
+    up: bool | None = None,
+    master: int | None = None,
+    alias: str | None = None,
+    mtu: int | None = None,
+    name: str | None = None,
+) -> Request:
+    """Change what is given of a link; ``master`` 0 takes it out of its bridge, ``name`` needs an index and a link down."""
+    index, attributes = _target(link)
+    if master is not None:
+        attributes += uint32(IFLA_MASTER, master)
+    if alias is not None:
+        attributes += attribute(IFLA_IFALIAS, alias.encode())
+    if mtu is not None:
+        attributes += uint32(IFLA_MTU, mtu)
+    if name is not None:
+        attributes += text(IFLA_IFNAME, name)
+    flags = IFF_UP if up else 0
+    mask = 0 if up is None else IFF_UP
+    return Request(f"change link {link}", RTM_SETLINK, 0, _IFINFO.pack(0, 0, index, flags, mask) + attributes)
+
+
+def set_no_link_local(link: int | str) -> Request:
+    """Keep the kernel from giving the link an IPv6 link-local address when it comes up."""
+    index, attributes = _target(link)
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
+    attributes += nested(IFLA_AF_SPEC, nested(socket.AF_INET6, mode))
+    return Request(f"no link-local address on {link}", RTM_SETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + attributes)
+
+
+def set_port_isolated(link: int | str, isolated: bool) -> Request:
+    """Forbid or allow that a bridge port talks to other isolated ports; the bridge itself stays reachable."""
+    index, attributes = _target(link)
+    attributes += nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])))
+    return Request(f"isolate port {link}", RTM_SETLINK, 0, _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0) + attributes)
+
+
+def delete_link(link: int | str) -> Request:
+    """Remove a link; of a veth pair both ends go."""
+    index, attributes = _target(link)
+    return Request(f"delete link {link}", RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + attributes)
+
+
+def new_address(index: int, address: str, prefix: int, *, broadcast: str | None = None) -> Request:
+    """Give the link ``index`` an IPv4 or IPv6 address; one that it has already is no error."""
+    family, packed = _packed(address)
+    payload = _IFADDR.pack(family, prefix, 0, RT_SCOPE_UNIVERSE, index)
+    payload += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    if broadcast is not None:
+        payload += attribute(IFA_BROADCAST, _packed(broadcast)[1])
+    return Request(f"add address {address}/{prefix}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, payload)
+
+
+def delete_address(index: int, address: str, prefix: int) -> Request:
+    """Take an address from the link ``index``."""
+    family, packed = _packed(address)
+    payload = _IFADDR.pack(family, prefix, 0, 0, index) + attribute(IFA_LOCAL, packed)
+    return Request(f"delete address {address}/{prefix}", RTM_DELADDR, 0, payload)
+
+
+def new_route(destination: str, prefix: int, *, gateway: str | None = None, index: int = 0) -> Request:
+    """Add a route to the main table; ``destination`` "0.0.0.0" or "::" with prefix 0 is the default route."""
+    family, packed = _packed(destination)
+    scope = RT_SCOPE_UNIVERSE if gateway or family == socket.AF_INET6 else RT_SCOPE_LINK
+    payload = _RTMSG.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+    if prefix:
+        payload += attribute(RTA_DST, packed)
+    if gateway is not None:
+        payload += attribute(RTA_GATEWAY, _packed(gateway)[1])
+    if index:
+        payload += uint32(RTA_OIF, index)
+    return Request(f"add route {destination}/{prefix}", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def list_links(sock: Socket) -> list[Link]:
+    """Return all links of the socket's namespace."""
+    request = Request("list links", RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0))
+    return [read_link(message.payload) for message in sock.dump(request) if message.type == RTM_NEWLINK]
+
+
+def list_addresses(sock: Socket, family: int = socket.AF_INET) -> list[Address]:
+    """Return the addresses of one family in the socket's namespace."""
+    request = Request("list addresses", RTM_GETADDR, 0, _IFADDR.pack(family, 0, 0, 0, 0))
+    return [read_address(message.payload) for message in sock.dump(request) if message.type == RTM_NEWADDR]
+
+
+def list_routes(sock: Socket, family: int = socket.AF_INET) -> list[Route]:
+    """Return the routes of one family, all tables, in the socket's namespace."""
+    request = Request("list routes", RTM_GETROUTE, 0, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    return [read_route(message.payload) for message in sock.dump(request) if message.type == RTM_NEWROUTE]
+
+
+def find_link(sock: Socket, name: str) -> Link | None:
+    """Return the link with that name, or None."""
+    request = Request(f"find link {name}", RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + text(IFLA_IFNAME, name))
+    try:
+        return read_link(sock.query(request).payload)
+    except OSError as exc:
+        if exc.errno == errno.ENODEV:
+            return None
+        raise
+
+
+def delete_links(sock: Socket, links: list[int]) -> None:
+    """Remove links by index; one that has gone meanwhile is no error."""
+    for index in links:
+        try:
+            sock.execute([delete_link(index)])
+        except OSError as exc:
+            if exc.errno != errno.ENODEV:
+                raise
+
+
+def read_link(payload: bytes) -> Link:
+    """Return the link of an RTM_NEWLINK message."""
+    _, _, index, flags, _ = _IFINFO.unpack_from(payload)
+    attributes = read_attributes(payload, _IFINFO.size)
+    info = read_attributes(attributes.get(IFLA_LINKINFO, b""))
+    return Link(
+        index=index,
+        name=_text(attributes.get(IFLA_IFNAME, b"")),
+        up=bool(flags & IFF_UP),
+        kind=_text(info.get(IFLA_INFO_KIND, b"")),
+        alias=_text(attributes.get(IFLA_IFALIAS, b"")),
+        address=mac_text(attributes.get(IFLA_ADDRESS, b"")),
+        mtu=_number(attributes.get(IFLA_MTU, b"")),
+        master=_number(attributes.get(IFLA_MASTER, b"")),
+        peer=_number(attributes.get(IFLA_LINK, b"")),
+    )
+
+
+def read_address(payload: bytes) -> Address:
+    """Return the address of an RTM_NEWADDR message."""
+    family, prefix, _, _, index = _IFADDR.unpack_from(payload)
+    attributes = read_attributes(payload, _IFADDR.size)
+    local = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]  # IPv6 has IFA_ADDRESS only
+    return Address(index, socket.inet_ntop(family, local), prefix)
+
+
+def read_route(payload: bytes) -> Route:
+    """Return the route of an RTM_NEWROUTE message."""
+    family, prefix, _, _, table, _, _, _, _ = _RTMSG.unpack_from(payload)
+    attributes = read_attributes(payload, _RTMSG.size)
+    destination = attributes.get(RTA_DST)
+    gateway = attributes.get(RTA_GATEWAY)
+    return Route(
+        destination=socket.inet_ntop(family, destination) if destination else "",
+        prefix=prefix,
+        gateway=socket.inet_ntop(family, gateway) if gateway else "",
+        index=_number(attributes.get(RTA_OIF, b"")),
+        table=_number(attributes.get(RTA_TABLE, b"")) or table,
+    )
+
+
+def mac_bytes(mac: str) -> bytes:
+    """Return the six bytes of a MAC address written with colons; raises ValueError."""
+    packed = bytes.fromhex(mac.replace(":", ""))
+    if len(packed) != 6:
+        raise ValueError(f"not a MAC address: {mac}")
+    return packed
+
+
+def mac_text(packed: bytes) -> str:
+    """Return a MAC address with colons, "" for none."""
+    return packed.hex(":") if packed else ""
+
+
+def _target(link: int | str) -> tuple[int, bytes]:
+    return (link, b"") if isinstance(link, int) else (0, text(IFLA_IFNAME, link))
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return family, socket.inet_pton(family, address)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+def _number(value: bytes) -> int:
+    return struct.unpack("=I", value)[0] if len(value) == 4 else 0

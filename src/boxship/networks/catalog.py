@@ -1,0 +1,130 @@
+"""The networks as a client sees them: identities that stay, documents, filters, look-up by reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from boxship.base import clock, ids
+from boxship.base.errors import Conflict, InvalidInput, NotFound
+from boxship.networks.models import Sandbox
+from boxship.spec.docker.network import IPAM, IPAMPool, NetworkContainer, NetworkInspect
+from boxship.store import Transaction
+
+KIND = "network"
+BUILT_IN = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
+
+Filters = Mapping[str, Sequence[str]]
+_FILTERS = frozenset(("dangling", "driver", "id", "label", "name", "scope", "type"))
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store keeps of a network."""
+
+    id: str
+    name: str
+    driver: str
+    created_ns: int
+
+
+def create_built_in(tx: Transaction, now_ns: int) -> list[Network]:
+    """Return the built-in networks, made at the first time."""
+    found: list[Network] = []
+    for name, driver in BUILT_IN.items():
+        id = tx.lookup(KIND, name)
+        document = tx.get(KIND, id) if id else None
+        if document is not None:
+            found.append(msgspec.json.decode(document, type=Network))
+            continue
+        network = Network(id=ids.new_id(), name=name, driver=driver, created_ns=now_ns)
+        tx.claim(KIND, name, network.id)
+        tx.put(KIND, network.id, msgspec.json.encode(network))
+        found.append(network)
+    return found
+
+
+def find(networks: Sequence[Network], ref: str) -> Network:
+    """Return the network of an id, a name, or a unique beginning of an id; raises NotFound or Conflict."""
+    for network in networks:
+        if ref in (network.id, network.name):
+            return network
+    matches = [network for network in networks if ref and network.id.startswith(ref)]
+    if len(matches) > 1:
+        raise Conflict(f"network {ref} is ambiguous ({len(matches)} matches found on ID prefix)")
+    if not matches:
+        raise NotFound(f"network {ref} not found")
+    return matches[0]
+
+
+def matches(network: Network, filters: Filters, *, used: bool) -> bool:
+    """Tell whether a network passes the filters of a listing; raises InvalidInput for one that there is not."""
+    for key, values in filters.items():
+        if key not in _FILTERS:
+            raise InvalidInput(f"invalid filter '{key}'")
+        match key:
+            case "driver":
+                passes = network.driver in values
+            case "id":
+                passes = any(_resembles(value, network.id) for value in values)
+            case "name":
+                passes = any(_resembles(value, network.name) for value in values)
+            case "scope":
+                passes = "local" in values
+            case "label":
+                passes = not values  # the built-in networks have none
+            case "type":
+                unknown = [value for value in values if value not in ("builtin", "custom")]
+                if unknown:
+                    raise InvalidInput(f"invalid filter: 'type'='{unknown[0]}'")
+                passes = ("builtin" if network.name in BUILT_IN else "custom") in values
+            case _:
+                passes = _truth(key, values) is (not used and network.name not in BUILT_IN)
+        if not passes:
+            return False
+    return True
+
+
+def document(
+    network: Network, attached: Mapping[str, Sandbox], *, pools: list[IPAMPool], options: dict[str, str]
+) -> NetworkInspect:
+    """Return the document of a network with the containers of ``attached`` (container id to sandbox) that are in it."""
+    containers = {
+        container_id: NetworkContainer(
+            name=sandbox.name.removeprefix("/"),
+            endpoint_id=endpoint.endpoint_id,
+            mac_address=endpoint.mac_address,
+            ipv4_address=f"{endpoint.address}/{endpoint.prefix_length}" if endpoint.address else "",
+        )
+        for container_id, sandbox in attached.items()
+        for endpoint in sandbox.endpoints
+        if endpoint.network_id == network.id
+    }
+    return NetworkInspect(
+        name=network.name,
+        id=network.id,
+        created=clock.rfc3339(network.created_ns),
+        driver=network.driver,
+        ipam=IPAM(config=pools),
+        containers=containers,
+        options=options,
+    )
+
+
+def _resembles(pattern: str, text: str) -> bool:
+    """Tell whether a filter's value occurs in the text, as such or as a regular expression, as Docker has it."""
+    if pattern in text:
+        return True
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return False
+
+
+def _truth(key: str, values: Sequence[str]) -> bool:
+    chosen = {_TRUTH.get(value) for value in values}
+    if len(chosen) != 1 or None in chosen:
+        raise InvalidInput(f'invalid value for filter \'{key}\', must be "true" (or "1"), or "false" (or "0")')
+    return bool(chosen.pop())

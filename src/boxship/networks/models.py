@@ -1,0 +1,74 @@
+"""What the engine and the networks tell each other: requests to attach, and sandboxes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from boxship.spec.docker.container import PortBinding
+
+
+class NamespaceFactory(Protocol):
+    """Makes network namespaces; boxshipd itself never enters one, its launcher does."""
+
+    async def create(self, path: str) -> int:
+        """Make a network namespace with ``lo`` up, bind-mounted on a new file at ``path``.
+
+        Returns the descriptor of an AF_NETLINK/NETLINK_ROUTE socket opened inside it; the caller owns both.
+        """
+
+
+class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container wants of its network.
+
+    ``network`` is "bridge", "host" or "none". ``exposed_ports`` are keys like "80/tcp"; ``port_bindings`` map such keys to
+    where on the host they are published (an empty list: nowhere). An empty ``mac_address`` is derived from the address.
+    """
+
+    container_id: str
+    name: str
+    network: str = "bridge"
+    hostname: str = ""
+    exposed_ports: list[str] = []
+    port_bindings: dict[str, list[PortBinding] | None] = {}
+    publish_all: bool = False
+    mac_address: str = ""
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One container's place in one network; the addresses are empty on "host" and "none"."""
+
+    network: str  # name
+    network_id: str
+    endpoint_id: str
+    mac_address: str = ""
+    address: str = ""
+    prefix_length: int = 0
+    gateway: str = ""
+    host_link: str = ""  # the host's end of the veth pair
+    mtu: int = 0
+
+
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """One port of the host that leads to a port of a container; ``protocol`` is tcp, udp or sctp."""
+
+    protocol: str
+    host_ip: str
+    host_port: int
+    container_ip: str
+    container_port: int
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A container's network namespace and all that was set up for it.
+
+    The engine keeps this with the container's status and gives it back after a restart. ``key`` is the path the namespace
+    is bound at (on "host" there is no such file). ``name`` is the container's name when it was attached.
+    """
+
+    id: str  # 64 hexadecimal digits
+    key: str
+    name: str = ""
+    endpoints: list[Endpoint] = []
+    ports: list[PublishedPort] = []

@@ -1,0 +1,77 @@
+"""What the operator chose for the default network (dockerd's flags of the same names)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import msgspec
+
+from boxship.base.errors import InvalidInput
+
+MIN_MTU = 68  # the least an IPv4 link may have, RFC 791
+_LINK_NAME = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")  # linux/if.h: IFNAMSIZ; narrower than the kernel, it goes into rules
+
+
+class AddressPool(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of addresses that is cut into subnets of prefix length ``size``."""
+
+    base: str
+    size: int
+
+
+DEFAULT_ADDRESS_POOLS = (
+    AddressPool(base="172.17.0.0/16", size=16),
+    AddressPool(base="172.18.0.0/16", size=16),
+    AddressPool(base="172.19.0.0/16", size=16),
+    AddressPool(base="172.20.0.0/14", size=16),
+    AddressPool(base="172.24.0.0/14", size=16),
+    AddressPool(base="172.28.0.0/14", size=16),
+    AddressPool(base="192.168.0.0/16", size=20),
+    AddressPool(base="10.0.0.0/8", size=16),
+)
+
+
+class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the default bridge.
+
+    ``userland_proxy`` is accepted and changes nothing: published ports need no proxy here, not even on loopback.
+    """
+
+    bridge: str = ""  # an existing bridge to use; "none": no default network
+    bip: str = ""  # the bridge's address with its prefix length
+    fixed_cidr: str = ""  # containers get addresses of this part of the subnet
+    default_address_pools: tuple[AddressPool, ...] = DEFAULT_ADDRESS_POOLS
+    mtu: int = 1500
+    icc: bool = True
+    ip: str = "0.0.0.0"  # where ports are published that name no address
+    ip_forward: bool = True
+    ip_masq: bool = True
+    iptables: bool = True
+    userland_proxy: bool = True
+
+    def __post_init__(self) -> None:
+        if self.bridge and self.bip:
+            raise InvalidInput(
+                "You specified -b & --bip, mutually exclusive options. Please specify only one of the options"
+            )
+        if not self.iptables and not self.icc:
+            raise InvalidInput(
+                "You specified --iptables=false with --icc=false. ICC=false uses iptables to function. "
+                "Please set --icc or --iptables to true"
+            )
+        if self.bridge and not _LINK_NAME.fullmatch(self.bridge):
+            raise InvalidInput(f"invalid bridge name: {self.bridge}")
+        if self.mtu < MIN_MTU:
+            raise InvalidInput(f"invalid MTU: {self.mtu}")
+        for option, check, value in (
+            ("bip", ipaddress.IPv4Interface, self.bip),
+            ("fixed-cidr", ipaddress.IPv4Network, self.fixed_cidr),
+            ("ip", ipaddress.IPv4Address, self.ip),
+            *(("default-address-pool", ipaddress.IPv4Network, pool.base) for pool in self.default_address_pools),
+        ):
+            try:
+                if value:
+                    check(value)
+            except ValueError as exc:
+                raise InvalidInput(f"invalid {option}: {exc}") from exc
