@@ -44,7 +44,7 @@ class Cgroup:
 
     def __init__(self, path: str) -> None:
         parts = path.split("/")
-        if ".." in parts or "\0" in path or not any(parts):
+        if ".." in parts or "\0" in path or not any(part not in ("", ".") for part in parts):
             raise ValueError(f"invalid cgroup path {path!r}")
         self.path = "/" + "/".join(part for part in parts if part not in ("", "."))
 
