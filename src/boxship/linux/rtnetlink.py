@@ -30,9 +30,9 @@ RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 IFF_UP = 0x1  # linux/if.h
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10  # linux/if_link.h
-IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 12, 18, 20, 26, 28
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFLA_BRPORT_ISOLATED = 33
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 VETH_INFO_PEER = 1  # linux/veth.h
@@ -175,11 +175,23 @@ def set_no_link_local(link: int | str) -> Request:
     return Request(f"no link-local address on {link}", RTM_SETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + attributes)
 
 
-def set_port_isolated(link: int | str, isolated: bool) -> Request:
-    """Forbid or allow that a bridge port talks to other isolated ports; the bridge itself stays reachable."""
+def set_bridge_port(link: int | str, *, hairpin: bool = False, isolated: bool = False) -> Request:
+    """Set how a bridge treats a port.
+
+    ``hairpin`` lets frames leave by the port they came from; ``isolated`` keeps them from other isolated ports, while the
+    bridge itself stays reachable.
+    """
     index, attributes = _target(link)
-    attributes += nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])))
-    return Request(f"isolate port {link}", RTM_SETLINK, 0, _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0) + attributes)
+    attributes += nested(
+        IFLA_LINKINFO,
+        text(IFLA_INFO_SLAVE_KIND, "bridge"),
+        nested(
+            IFLA_INFO_SLAVE_DATA,
+            attribute(IFLA_BRPORT_MODE, bytes([hairpin])),
+            attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])),
+        ),
+    )
+    return Request(f"set bridge port {link}", RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + attributes)
 
 
 def delete_link(link: int | str) -> Request:

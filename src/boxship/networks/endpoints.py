@@ -15,10 +15,19 @@ _INSIDE = "eth0"
 
 
 def connect(
-    host: Socket, inside: Socket, bridge: Bridge, endpoint: Endpoint, *, namespace: str, alias: str, isolated: bool
+    host: Socket,
+    inside: Socket,
+    bridge: Bridge,
+    endpoint: Endpoint,
+    *,
+    namespace: str,
+    alias: str,
+    hairpin: bool,
+    isolated: bool,
 ) -> None:
     """Make the veth pair of ``endpoint`` and configure its inner end; two batches, two thirds of a millisecond.
 
+    ``hairpin`` lets it reach its own published ports where br_netfilter is loaded, which forwards such packets as frames.
     ``isolated`` keeps it from talking to its neighbours on the bridge. Raises OSError, ValueError for a bad MAC address;
     the host's end may exist then.
     """
@@ -35,8 +44,8 @@ def connect(
             ),
             rtnetlink.set_link(endpoint.host_link, alias=alias),
         ]
-        if isolated:
-            requests.append(rtnetlink.set_port_isolated(endpoint.host_link, True))
+        if hairpin or isolated:
+            requests.append(rtnetlink.set_bridge_port(endpoint.host_link, hairpin=hairpin, isolated=isolated))
         host.execute(requests)
     finally:
         os.close(ns_fd)

@@ -245,6 +245,7 @@ class NetworkService:
                 endpoint,
                 namespace=namespace.path,
                 alias=f"{self._alias}:{ids.short(request.container_id)}",
+                hairpin=bool(ports),
                 isolated=not self._options.icc,
             )
             if self._firewall is not None and ports:
