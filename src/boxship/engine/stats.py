@@ -116,13 +116,13 @@ def parse_proc_stat(text: str) -> tuple[int, int]:
 
 
 def document(sample: Sample, previous: Sample | None, *, id: str, name: str, memory_total: int) -> dict[str, Any]:
-    """Return one line of the answer; ``name`` without slash, ``memory_total`` the host's memory in bytes.
+    """Return one line of the answer; ``name`` as inspect shows it ("/web"), ``memory_total`` the host's memory in bytes.
 
     ``previous`` fills ``precpu_stats``; None for the first line of a stream and for a single sample ("one-shot").
     """
     result: dict[str, Any] = {
         "id": id,
-        "name": "/" + name,
+        "name": name,
         "os_type": "linux",
         "read": clock.rfc3339(sample.read_ns),
         "cpu_stats": _cpu(sample),
@@ -143,7 +143,7 @@ def stopped(*, id: str, name: str) -> dict[str, Any]:
     """Return the answer for a container that does not run: every counter at nothing."""
     return {
         "id": id,
-        "name": "/" + name,
+        "name": name,
         "os_type": "linux",
         "read": clock.ZERO,
         "cpu_stats": _cpu(None),
