@@ -112,3 +112,8 @@ def execveat(fd: int, args: list[str], env: list[str]) -> None:
     argv = (ctypes.c_char_p * (len(args) + 1))(*[os.fsencode(arg) for arg in args], None)
     envp = (ctypes.c_char_p * (len(env) + 1))(*[os.fsencode(entry) for entry in env], None)
     check(_execveat(NUMBERS["execveat"], fd, b"", argv, envp, AT_EMPTY_PATH), "execveat")
+
+
+def syncfs(fd: int) -> None:
+    """Write out all of the filesystem that ``fd`` lies on. Raises OSError; EIO and ENOSPC of writing since Linux 5.8."""
+    check(libc.syncfs(fd), "syncfs")

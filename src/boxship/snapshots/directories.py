@@ -1,0 +1,261 @@
+"""What snapshotters with one directory per snapshot share: rows, directories, and the order in which they come and go.
+
+A snapshot is a row of kind ``snapshot`` and a directory of 64 hex digits with an owner row. The owner row is there before
+the directory and goes after it, so a directory with an owner row but without a snapshot row is a leftover, of a creation
+or of a removal, and ``cleanup`` needs to guess nothing. Committing only changes rows; the directory stays where it is.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+
+import msgspec
+
+from boxship.base import clock
+from boxship.base.errors import SystemFailure
+from boxship.base.ids import new_id
+from boxship.linux import fs, mount, mountinfo
+from boxship.snapshots import init_layer, tree
+from boxship.snapshots.snapshotter import (
+    EXTRACTION,
+    INIT,
+    Cleaned,
+    HasChildren,
+    NoSuchSnapshot,
+    SnapshotExists,
+    SnapshotInfo,
+    WrongState,
+)
+from boxship.store import ReadTransaction, Store, Transaction
+
+KIND = "snapshot"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """The store's document of a snapshot."""
+
+    directory: str  # 64 hex digits
+    parent: str | None
+    committed: bool = False
+    diff_id: str = ""
+    size: int = 0  # bytes
+    created_ns: int
+    version: int = 1
+
+
+_decode = msgspec.json.Decoder(Record).decode
+
+
+class DirectorySnapshotter(ABC):
+    """Snapshots whose directories lie in ``root``; made and measured by the subclass."""
+
+    def __init__(self, root: str, store: Store) -> None:
+        self.root = root
+        self._store = store
+        os.makedirs(root, 0o700, exist_ok=True)
+        store.write_now(lambda t: t.own(root, "snapshots", ""))
+
+    @abstractmethod
+    def _fill(self, path: str, parent: str | None) -> None:
+        """Make what an active snapshot has in its new directory."""
+
+    @abstractmethod
+    def view(self, key: str, *, writable: bool = False) -> AbstractContextManager[int]: ...
+
+    @abstractmethod
+    def content_path(self, record: Record) -> str:
+        """Return the directory that holds the snapshot's files."""
+
+    def prepare(self, key: str, parent: str | None) -> None:
+        directory = new_id()
+        path = os.path.join(self.root, directory)
+        record = Record(directory=directory, parent=parent, created_ns=clock.now_ns())
+
+        def check(transaction: Transaction) -> None:
+            if transaction.get(KIND, key) is not None:
+                raise SnapshotExists(key)
+            if parent is not None and not _require(transaction, parent).committed:
+                raise WrongState(f"parent {parent} is not a committed snapshot")
+
+        def reserve(transaction: Transaction) -> None:
+            check(transaction)
+            transaction.own(path, KIND, key)
+
+        def enter(transaction: Transaction) -> None:
+            check(transaction)
+            transaction.put(KIND, key, msgspec.json.encode(record))
+
+        self._store.write_now(reserve, durable=False)
+        try:
+            os.mkdir(path, 0o700)
+            self._fill(path, parent)
+            self._store.write_now(enter, durable=False)
+        except OSError as exc:
+            self._discard(path)
+            raise SystemFailure(f"can't create a layer: {exc.strerror}") from exc
+        except BaseException:
+            self._discard(path)
+            raise
+
+    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0) -> None:
+        path = os.path.join(self.root, self._active(key).directory)
+        try:
+            with tree.opened(tree.open_root(path)) as fd:
+                fs.syncfs(fd)
+        except OSError as exc:
+            raise SystemFailure(f"can't save layer {name}: {exc.strerror}") from exc
+
+        def change(transaction: Transaction) -> None:
+            record = _require(transaction, key)
+            if record.committed:
+                raise WrongState(f"snapshot {key} is not active")
+            if transaction.get(KIND, name) is not None:
+                raise SnapshotExists(name)
+            committed = msgspec.structs.replace(record, committed=True, diff_id=diff_id, size=size)
+            transaction.delete(KIND, key)
+            transaction.put(KIND, name, msgspec.json.encode(committed))
+            transaction.own(path, KIND, name)
+
+        self._store.write_now(change)
+
+    def remove(self, key: str) -> None:
+        def change(transaction: Transaction) -> Sequence[Record]:
+            gone = [_require(transaction, key)]
+            children = _children(transaction, key)
+            if children == [INIT + key] and not _children(transaction, INIT + key):
+                gone.append(_require(transaction, INIT + key))
+                transaction.delete(KIND, INIT + key)
+            elif children:
+                raise HasChildren(f"cannot remove snapshot {key} with child: failed precondition")
+            transaction.delete(KIND, key)
+            return gone
+
+        for record in self._store.write_now(change):
+            self._discard(os.path.join(self.root, record.directory))
+
+    def prepare_init(self, parent: str | None) -> str:
+        name = INIT + (parent or "")
+        if self.exists(name):
+            return name
+        key = f"{EXTRACTION}{new_id()}"
+        self.prepare(key, parent)
+        try:
+            try:
+                with self.view(key, writable=True) as root_fd:
+                    init_layer.write(root_fd)
+            except OSError as exc:
+                raise SystemFailure(f"can't create the init layer of {parent}: {exc.strerror}") from exc
+            self.commit(name, key)
+        except SnapshotExists:  # another thread was faster
+            self.remove(key)
+        except BaseException:
+            self.remove(key)
+            raise
+        return name
+
+    def exists(self, key: str) -> bool:
+        with self._store.read() as transaction:
+            return transaction.get(KIND, key) is not None
+
+    def parent(self, key: str) -> str | None:
+        return self._record(key).parent
+
+    def list(self) -> Sequence[SnapshotInfo]:
+        with self._store.read() as transaction:
+            rows = [(key, _decode(document)) for key, document in transaction.list(KIND)]
+        return [
+            SnapshotInfo(
+                key,
+                record.parent,
+                record.committed,
+                record.diff_id,
+                record.size,
+                os.path.join(self.root, record.directory),
+            )
+            for key, record in rows
+        ]
+
+    def cleanup(self, mounted: Collection[str] = ()) -> Cleaned:
+        with self._store.read() as transaction:
+            rows = {key: _decode(document) for key, document in transaction.list(KIND)}
+            owned = [owner.path for owner in transaction.owners() if owner.kind == KIND]
+        in_use = {os.path.join(self.root, rows[key].directory) for key in mounted if key in rows}
+        unmounted = self._unmount_others(in_use)
+        removed = []
+        for key in [key for key, record in rows.items() if key.startswith(EXTRACTION) and not record.committed]:
+            removed.append(os.path.join(self.root, rows.pop(key).directory))
+            self.remove(key)
+        known = {os.path.join(self.root, record.directory) for record in rows.values()}
+        for path in owned:
+            if os.path.dirname(path) == self.root and path not in known and path not in removed:
+                self._discard(path)
+                removed.append(path)
+        with os.scandir(self.root) as entries:
+            there = {entry.path for entry in entries}
+        lost = [key for key, record in rows.items() if not os.path.isdir(self.content_path(record))]
+        return Cleaned(unmounted, removed, sorted(there - known), lost)
+
+    # for subclasses
+
+    def _record(self, key: str) -> Record:
+        with self._store.read() as transaction:
+            return _require(transaction, key)
+
+    def _active(self, key: str) -> Record:
+        record = self._record(key)
+        if record.committed:
+            raise WrongState(f"snapshot {key} is not active")
+        return record
+
+    def _chain(self, key: str | None) -> Sequence[Record]:
+        """Return the snapshot and its ancestors, the nearest first."""
+        chain = []
+        with self._store.read() as transaction:
+            while key is not None:
+                chain.append(_require(transaction, key))
+                key = chain[-1].parent
+        return chain
+
+    def _discard(self, path: str) -> None:
+        """Remove the directory, then its owner row."""
+        merged = os.path.join(path, "merged")
+        if is_mounted(merged):
+            mount.umount2(merged, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+        try:
+            with tree.opened(tree.open_root(self.root)) as root_fd:
+                tree.remove(root_fd, os.path.basename(path))
+        except OSError as exc:
+            raise SystemFailure(f"can't remove layer directory {path}: {exc.strerror}") from exc
+        self._store.write_now(lambda t: t.disown(path), durable=False)
+
+    def _unmount_others(self, in_use: Collection[str]) -> Sequence[str]:
+        unmounted = []
+        for entry in reversed(mountinfo.read()):
+            point = entry.mount_point
+            if point.startswith(f"{self.root}/"):
+                directory = os.path.join(self.root, point[len(self.root) + 1 :].split("/", 1)[0])
+                if directory not in in_use:
+                    mount.umount2(point, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+                    unmounted.append(point)
+        return unmounted
+
+
+def is_mounted(path: str) -> bool:
+    """Return whether another filesystem is mounted at the directory; False if there is none."""
+    try:
+        return os.lstat(path).st_dev != os.lstat(os.path.dirname(path)).st_dev
+    except FileNotFoundError:
+        return False
+
+
+def _require(transaction: ReadTransaction, key: str) -> Record:
+    document = transaction.get(KIND, key)
+    if document is None:
+        raise NoSuchSnapshot(key)
+    return _decode(document)
+
+
+def _children(transaction: ReadTransaction, key: str) -> Sequence[str]:
+    text = msgspec.json.encode(key)  # looking for it first saves decoding every row
+    return [child for child, document in transaction.list(KIND) if text in document and _decode(document).parent == key]
