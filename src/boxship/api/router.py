@@ -11,6 +11,7 @@ import asyncio
 import enum
 import logging
 import re
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from posixpath import normpath
 from typing import NamedTuple
@@ -122,6 +123,8 @@ class Router:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if _is_of_a_browser(request):
+            return error_response(403, "requests of web pages are not served on a TCP address without TLS")
         target = parse_target(request.raw_path)
         if target.redirect is not None:
             return web.Response(status=301, headers={"Location": target.redirect})
@@ -167,6 +170,20 @@ def _pattern(template: str) -> re.Pattern[str]:
         end = match.end()
     parts.append(re.escape(template[end:]))
     return re.compile("".join(parts), re.DOTALL)
+
+
+def _is_of_a_browser(request: web.BaseRequest) -> bool:
+    """Return whether a web page may be behind a request that came over plain TCP.
+
+    A page can make a browser send requests to any address its user reaches (also by rebinding the page's own name). The
+    browser shows itself by its user agent, or by Origin, which API clients send for websockets only.
+    """
+    sock = request.transport and request.transport.get_extra_info("socket")
+    if not sock or sock.family == socket.AF_UNIX:  # TLS connections arrive over a Unix socket pair
+        return False
+    headers = request.headers
+    upgrade = headers.get("Upgrade", "").lower()
+    return headers.get("User-Agent", "").startswith("Mozilla/") or ("Origin" in headers and upgrade != "websocket")
 
 
 def _drop(request: web.BaseRequest) -> web.Response:
