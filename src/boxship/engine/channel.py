@@ -69,7 +69,7 @@ class Channel:
     async def _writable(self) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
         fd = self._socket.fileno()
-        self._loop.add_writer(fd, lambda: ready.done() or ready.set_result(None))
+        self._loop.add_writer(fd, _resolve, ready)
         try:
             await ready
         finally:
@@ -94,3 +94,8 @@ class Channel:
             return
         for message, owned in arrived:
             self._on_message(message, owned)
+
+
+def _resolve(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

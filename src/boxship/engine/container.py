@@ -24,6 +24,8 @@ class Container:
         self.status = status
         self.lock = asyncio.Lock()
         self.shim: Shim | None = None
+        self.clean = asyncio.Event()  # set while no shim is connected: nothing of a run is left on the host
+        self.clean.set()
         self.starting: asyncio.Future[dict[str, object]] | None = None
         self.attaching: list[Client] = []  # clients that attached before the start
         self.exec_ids: list[str] = []

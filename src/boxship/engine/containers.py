@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from boxship.base.errors import BoxshipError, InvalidInput, NotFound
+from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported
 from boxship.engine import describe, top
 from boxship.engine.attach import AttachSession, check_attachable, parse_detach_keys
 from boxship.engine.container import Container
@@ -19,7 +19,7 @@ from boxship.engine.sampling import StatsSampler
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.images import ImageService, NoSuchImage
-from boxship.snapshots import Snapshotter
+from boxship.snapshots import ChangeKind, Snapshotter
 from boxship.spec.docker.container import (
     ContainerInspect,
     ContainerSummary,
@@ -30,25 +30,48 @@ from boxship.spec.docker.container import (
     WaitResult,
 )
 
+_KINDS = {ChangeKind.MODIFIED: 0, ChangeKind.ADDED: 1, ChangeKind.DELETED: 2}
+
+Changes = list[dict[str, Any]]
+Warnings = list[str]
+
 
 class Query(Protocol):
     """What a listing reads of its query (``api.backend.ContainerQuery``)."""
 
-    all: bool
-    limit: int
-    size: bool
-    filters: dict[str, list[str]]
+    @property
+    def all(self) -> bool: ...
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def size(self) -> bool: ...
+
+    @property
+    def filters(self) -> dict[str, list[str]]: ...
 
 
 class AttachOptions(Protocol):
     """What an attach reads of its query (``api.backend.AttachOptions``)."""
 
-    stdin: bool
-    stdout: bool
-    stderr: bool
-    logs: bool
-    stream: bool
-    detach_keys: str | None
+    @property
+    def stdin(self) -> bool: ...
+
+    @property
+    def stdout(self) -> bool: ...
+
+    @property
+    def stderr(self) -> bool: ...
+
+    @property
+    def logs(self) -> bool: ...
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def detach_keys(self) -> str | None: ...
 
 
 class ContainerService:
@@ -185,7 +208,7 @@ class ContainerService:
         """Accept a log request."""
         container = self._index.find(ref)
         if container.spec.host_config.log_config.type != "json-file":
-            raise _NotReadable("configured logging driver does not support reading")
+            raise NotSupported("configured logging driver does not support reading")
         return LogStreamOf(self._reader(container), query)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
@@ -212,7 +235,7 @@ class ContainerService:
         async for sample in self._sampler.stream(container, stream=stream, one_shot=one_shot):
             yield sample
 
-    async def update(self, ref: str, changes: dict[str, Any]) -> list[str]:
+    async def update(self, ref: str, changes: dict[str, Any]) -> Warnings:
         """Change limits and the restart policy."""
         return await self._lifecycle.update(self._index.find(ref), changes)
 
@@ -236,11 +259,11 @@ class ContainerService:
             reclaimed += size
         return {"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
-    async def changes(self, ref: str) -> list[dict[str, Any]]:
+    async def changes(self, ref: str) -> Changes:
         """Return what differs from the image."""
         container = self._index.find(ref)
         found = await asyncio.to_thread(self._snapshotter.changes, container.id)
-        return [{"Path": path, "Kind": int(kind)} for path, kind in found]
+        return [{"Path": change.path, "Kind": _KINDS[change.kind]} for change in found]
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return the container's files as a tar stream."""

@@ -8,6 +8,7 @@ import msgspec
 
 from boxship.base import clock
 from boxship.base.errors import InvalidInput
+from boxship.base.moments import parse_moment
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
 from boxship.networks import PublishedPort, Sandbox
@@ -26,7 +27,23 @@ from boxship.spec.docker.container import (
 from boxship.spec.docker.network import EndpointSettings
 
 _FILTERS = frozenset(
-    ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume"]
+    [
+        "ancestor",
+        "before",
+        "exited",
+        "expose",
+        "health",
+        "id",
+        "is-task",
+        "isolation",
+        "label",
+        "name",
+        "network",
+        "publish",
+        "since",
+        "status",
+        "volume",
+    ]
 )
 _STATUSES = frozenset(State)
 
@@ -201,6 +218,26 @@ def select(
     return chosen
 
 
+def prunable(spec: ContainerSpec, filters: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether the filters of a prune (``until``, ``label``, ``label!``) select this container."""
+    labels = spec.config.labels or {}
+    for value in filters.get("until", []):
+        try:
+            moment = parse_moment(value, now_ns=clock.now_ns())
+        except ValueError as exc:
+            raise InvalidInput(f"invalid filter 'until={value}': {exc}") from exc
+        if spec.created_ns >= moment:
+            return False
+    return all(_has_label(labels, value) for value in filters.get("label", [])) and not any(
+        _has_label(labels, value) for value in filters.get("label!", [])
+    )
+
+
+def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    return labels.get(name) == value if equals else name in labels
+
+
 def _passes(container: Container, filters: Mapping[str, Sequence[str]], ancestors: frozenset[str]) -> bool:
     spec, status = container.spec, container.status
     labels = spec.config.labels or {}
@@ -213,8 +250,7 @@ def _passes(container: Container, filters: Mapping[str, Sequence[str]], ancestor
             case "name":
                 ok = any(value.removeprefix("/") in spec.name or value.strip("^/$") == spec.name for value in values)
             case "label":
-                pairs = [value.partition("=") for value in values]
-                ok = all(labels.get(k) == v if eq else k in labels for k, eq, v in pairs)
+                ok = all(_has_label(labels, value) for value in values)
             case "status":
                 ok = status.state in values
             case "exited":

@@ -18,7 +18,9 @@ from boxship.spec.docker.system import EventActor, EventMessage
 from boxship.store import Store
 
 RING_SIZE = 2048
-_ACTOR_FILTERS = frozenset(["config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"])
+_ACTOR_FILTERS = frozenset(
+    ["config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"]
+)
 _FILTERS = _ACTOR_FILTERS | {"event", "label", "scope", "type"}
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventMessage).decode

@@ -33,6 +33,7 @@ from boxship.engine.model import (
     ContainerStatus,
     NameInUse,
     NotRunning,
+    ResolvedMount,
     State,
     check_name,
 )
@@ -42,6 +43,7 @@ from boxship.engine.shims import Shim, ShimGone
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.engine.update import apply_update
+from boxship.engine.volume_claims import VolumeClaims
 from boxship.images import Image, ImageService
 from boxship.networks import AttachRequest, NetworkService
 from boxship.snapshots import Snapshotter
@@ -52,6 +54,7 @@ from boxship.volumes import VolumeService
 log = logging.getLogger(__name__)
 
 START_DEADLINE = 120.0  # seconds until a start that nobody answers is given up
+CLEANUP_DEADLINE = 30.0  # seconds a shim has to unmount and to remove the cgroup
 KILL_DEADLINE = 10.0  # seconds after SIGKILL until a container counts as stuck
 DEFAULT_STOP_TIMEOUT = 10
 
@@ -117,7 +120,7 @@ class Lifecycle:
         holder = self.index.names().get(checked_name)
         if holder is not None:
             raise NameInUse(checked_name, holder.id)
-        host = request.check(user_config, host, cpus=os.cpu_count() or 1)
+        host = request.check(user_config, host, self._settings, cpus=os.cpu_count() or 1)
         oci.capabilities(host)
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
@@ -141,7 +144,7 @@ class Lifecycle:
             config = msgspec.structs.replace(config, hostname=socket.gethostname())
 
         async with AsyncExitStack() as undo:
-            parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id)
+            parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id or None)
             undo.push_async_callback(asyncio.to_thread, self._remove_snapshot, id)
             await asyncio.to_thread(self._snapshotter.prepare, id, parent)
             sources = VolumeClaims(self._volumes, id)
@@ -149,7 +152,7 @@ class Lifecycle:
             inherited = self._inherited(host.volumes_from or [])
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
             await asyncio.to_thread(mounts.check_sources, resolved)
-            await self._copy_up(id, parent, resolved, sources.fresh)
+            await self._copy_up(parent, resolved, sources.fresh)
             spec = ContainerSpec(
                 id=id,
                 name=checked_name,
@@ -176,18 +179,18 @@ class Lifecycle:
         failpoints.hit("create.done")
         return CreateResponse(id=id, warnings=_warnings(host))
 
-    def _inherited(self, sources: list[str]) -> list[Any]:
-        result = []
+    def _inherited(self, sources: list[str]) -> list[ResolvedMount]:
+        result: list[ResolvedMount] = []
         for source in sources:
             ref, _, mode = source.partition(":")
-            for mount in self.index.find(ref).spec.mounts:
-                if mount.type in ("bind", "volume"):
-                    result.append(
-                        msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
-                    )
+            result.extend(
+                msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
+                for mount in self.index.find(ref).spec.mounts
+                if mount.type in ("bind", "volume")
+            )
         return result
 
-    async def _copy_up(self, id: str, parent: str, resolved: list[Any], fresh: set[str]) -> None:
+    async def _copy_up(self, parent: str, resolved: list[ResolvedMount], fresh: set[str]) -> None:
         """Fill new volumes with what the image holds at their place."""
         wanted = [
             m
@@ -197,7 +200,7 @@ class Lifecycle:
         if wanted:
             await asyncio.to_thread(self._copy_up_blocking, parent, wanted)
 
-    def _copy_up_blocking(self, parent: str, wanted: list[Any]) -> None:
+    def _copy_up_blocking(self, parent: str, wanted: list[ResolvedMount]) -> None:
         with self._snapshotter.view(parent) as root_fd:
             for mount in wanted:
                 self._volumes.copy_up(mount.name, root_fd, mount.target)
@@ -252,8 +255,7 @@ class Lifecycle:
         return True
 
     async def _start(self, container: Container, *, restart_count: int) -> None:
-        if container.shim is not None:  # its predecessor reported the exit and cleans up still
-            await self._shim_gone(container)
+        await self._shim_gone(container)
         try:
             async with AsyncExitStack() as undo:
                 await self._start_steps(container, undo, restart_count)
@@ -333,8 +335,9 @@ class Lifecycle:
 
     def adopt(self, container: Container, sock: socket.socket) -> Shim:
         """Follow the shim at the other end of ``sock``."""
-        shim = Shim(sock, lambda event: self._event(container, event), lambda: self._gone(container, shim))
+        shim = Shim(sock, lambda event: self._event(container, event), lambda: self._gone(container))
         container.shim = shim
+        container.clean.clear()
         return shim
 
     # -- events of a shim, synchronous and in order -------------------------------------------------------------------
@@ -364,10 +367,9 @@ class Lifecycle:
         if container.starting is not None and not container.starting.done():
             container.starting.set_result(event)
 
-    def _gone(self, container: Container, shim: Shim) -> None:
-        if container.shim is not shim:
-            return
+    def _gone(self, container: Container) -> None:
         container.shim = None
+        container.clean.set()
         self._answer_start(container, {"event": "failed", "error": "the shim ended", "code": 128})
         if container.status.alive and not self._closing:
             # Killed from outside: its record, if it could write one, says what became of the container.
@@ -540,7 +542,7 @@ class Lifecycle:
                     f'Cannot update container {container.id}: Container is marked for removal and cannot be "update".'
                 )
             host = apply_update(container.spec.host_config, changes)
-            request.check(container.spec.config, host, cpus=os.cpu_count() or 1)
+            request.check(container.spec.config, host, self._settings, cpus=os.cpu_count() or 1)
             spec = msgspec.structs.replace(container.spec, host_config=host)
             if container.status.alive:
                 cgroup = self._composer.cgroup(container)
@@ -578,6 +580,7 @@ class Lifecycle:
                 raise NameInUse(new, exc.holder_id) from exc
             container.spec = spec
             self.index.rename(container, old)
+            self._networks.rename(spec.id, new)
             await asyncio.to_thread(self._files.save, spec, container.status)
         self._emit(container, "rename", {"oldName": f"/{old}"})
 
@@ -608,8 +611,7 @@ class Lifecycle:
         self.set_status(container, state=container.status.move(State.REMOVING))
         await self.save(container)
         failpoints.hit("remove.after-mark")
-        if container.shim is not None:
-            await self._shim_gone(container)
+        await self._shim_gone(container)
         await asyncio.to_thread(self._remove_snapshot, container.id)
         failpoints.hit("remove.after-layer")
         for mount in container.spec.mounts:
@@ -631,12 +633,9 @@ class Lifecycle:
     # -- shared ------------------------------------------------------------------------------------------------------
 
     async def _shim_gone(self, container: Container) -> None:
-        """Let a shim whose container has ended finish its clean-up, in bounded time."""
-        shim = container.shim
-        if shim is None:
-            return
-        shim.close()
-        container.shim = None
+        """Wait until the shim of an ended container has cleaned up and closed its connection."""
+        if not await _within(container.clean, CLEANUP_DEADLINE):
+            raise SystemFailure(f"the remains of container {container.id} were not cleaned up in time")
 
     async def _settled(self, container: Container) -> None:
         """Wait until the tasks that an exit started are done, so that a new start meets no half-released sandbox."""

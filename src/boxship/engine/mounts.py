@@ -13,7 +13,9 @@ from boxship.engine.model import ResolvedMount
 from boxship.spec.docker.container import HostConfig, Mount
 
 PROPAGATIONS = frozenset(["private", "rprivate", "shared", "rshared", "slave", "rslave"])
-_MODES = frozenset(["ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "rbind", "bind"]) | PROPAGATIONS
+_MODES = (
+    frozenset(["ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "rbind", "bind"]) | PROPAGATIONS
+)
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 
@@ -64,9 +66,8 @@ def check_sources(mounts: list[ResolvedMount]) -> None:
 def make_sources(mounts: list[ResolvedMount]) -> None:
     """Create the missing host directories of ``-v`` binds, as Docker does; blocking."""
     for mount in mounts:
-        if mount.type == "bind" and not mount.must_exist:
-            if not Path(mount.source).exists():
-                Path(mount.source).mkdir(parents=True, exist_ok=True)
+        if mount.type == "bind" and not mount.must_exist and not Path(mount.source).exists():
+            Path(mount.source).mkdir(parents=True, exist_ok=True)
 
 
 async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedMount:

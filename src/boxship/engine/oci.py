@@ -17,11 +17,81 @@ from boxship.spec.docker.container import HostConfig, Ulimit
 
 OCI_VERSION = "1.2.0"
 
-DEFAULT_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"]
+DEFAULT_CAPABILITIES = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+]
 
-ALL_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE"]
+ALL_CAPABILITIES = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+]
 
-MASKED_PATHS = ["/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"]
+MASKED_PATHS = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 # major, minor, type; -1 is any (OCI runtime-spec, config-linux.md, "Default Devices"; the rules are Docker's)
@@ -58,30 +128,16 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
     """Return the whole ``config.json`` document; users and working directory are resolved by the shim on the real root."""
     config, limits = spec.config, spec.host_config
-    args = [spec.path, *spec.args]
+    main = process(spec, hostname=host.hostname, default_ulimits=host.default_ulimits)
     mounts = _mounts(spec, host)
     if host.init_path:
-        args = ["/sbin/docker-init", "--", *args]
+        main["args"] = ["/sbin/docker-init", "--", *main["args"]]
         mounts.append(_bind(host.init_path, "/sbin/docker-init", ["ro"]))
-    process: dict[str, Any] = {
-        "terminal": config.tty,
-        "user": {"uid": 0, "gid": 0},
-        "args": args,
-        "env": environment(config.env or [], hostname=host.hostname, tty=config.tty),
-        "cwd": config.working_dir or "/",
-        "capabilities": _capability_sets(capabilities(limits), privileged_user=True),
-        "noNewPrivileges": "no-new-privileges" in _security(limits),
-        "oomScoreAdj": limits.oom_score_adj,
-        "rlimits": [
-            {"type": f"RLIMIT_{u.name.upper()}", "soft": _unlimited(u.soft), "hard": _unlimited(u.hard)}
-            for u in {u.name: u for u in [*host.default_ulimits, *(limits.ulimits or [])]}.values()
-        ],
-    }
     if config.tty and limits.console_size and all(limits.console_size):
-        process["consoleSize"] = {"height": limits.console_size[0], "width": limits.console_size[1]}
+        main["consoleSize"] = {"height": limits.console_size[0], "width": limits.console_size[1]}
     document: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
-        "process": process,
+        "process": main,
         "root": {"path": host.rootfs, "readonly": limits.readonly_rootfs},
         "mounts": mounts,
         "linux": {
@@ -106,6 +162,26 @@ def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
     return document
 
 
+def process(spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Ulimit]) -> dict[str, Any]:
+    """Return the OCI ``process`` of the container's first program; the shim fills the user in."""
+    config, limits = spec.config, spec.host_config
+    ulimits = {limit.name: limit for limit in (*default_ulimits, *(limits.ulimits or []))}
+    return {
+        "terminal": config.tty,
+        "user": {"uid": 0, "gid": 0},
+        "args": [spec.path, *spec.args],
+        "env": environment(config.env or [], hostname=hostname, tty=config.tty),
+        "cwd": config.working_dir or "/",
+        "capabilities": _capability_sets(capabilities(limits)),
+        "noNewPrivileges": "no-new-privileges" in _security(limits),
+        "oomScoreAdj": limits.oom_score_adj,
+        "rlimits": [
+            {"type": f"RLIMIT_{limit.name.upper()}", "soft": _unlimited(limit.soft), "hard": _unlimited(limit.hard)}
+            for limit in ulimits.values()
+        ],
+    }
+
+
 def exec_process(
     base: dict[str, Any], *, args: list[str], env: list[str], cwd: str, tty: bool, privileged: bool
 ) -> dict[str, Any]:
@@ -115,7 +191,7 @@ def exec_process(
         process["env"].append("TERM=xterm")
     process.pop("consoleSize", None)
     if privileged:
-        process["capabilities"] = _capability_sets(list(ALL_CAPABILITIES), privileged_user=True)
+        process["capabilities"] = _capability_sets(list(ALL_CAPABILITIES))
     return process
 
 
@@ -200,13 +276,9 @@ def _named_capabilities(names: Sequence[str] | None) -> list[str]:
     return result
 
 
-def _capability_sets(names: list[str], *, privileged_user: bool) -> dict[str, list[str]]:
+def _capability_sets(names: list[str]) -> dict[str, list[str]]:
     # Docker leaves inheritable and ambient empty since CVE-2022-24769.
-    return {
-        "bounding": names,
-        "effective": names if privileged_user else [],
-        "permitted": names if privileged_user else [],
-    }
+    return {"bounding": names, "effective": names, "permitted": names}
 
 
 def _security(host: HostConfig) -> set[str]:
@@ -329,8 +401,7 @@ def _device_rules(limits: HostConfig, devices: Sequence[dict[str, Any]]) -> list
         }
         for device in devices
     )
-    for text in limits.device_cgroup_rules or []:
-        rules.append(_parse_device_rule(text))
+    rules.extend(_parse_device_rule(text) for text in limits.device_cgroup_rules or [])
     return rules
 
 
@@ -352,7 +423,7 @@ def _parse_device_rule(text: str) -> dict[str, Any]:
 
 def _sysctls(limits: HostConfig) -> dict[str, str]:
     values = dict(limits.sysctls or {})
-    if limits.network_mode not in ("host",) and not limits.network_mode.startswith("container:"):
+    if limits.network_mode != "host" and not limits.network_mode.startswith("container:"):
         # Docker lets unprivileged processes of a container ping and bind low ports.
         values.setdefault("net.ipv4.ip_unprivileged_port_start", "0")
         values.setdefault("net.ipv4.ping_group_range", "0 2147483647")

@@ -100,8 +100,11 @@ class Repair:
             sock = await asyncio.to_thread(connect, self._files.state_dir(container.id))
             shim = self._lifecycle.adopt(container, sock)
             answer = await shim.ask("status")
-        except (OSError, BoxshipError):
-            container.shim = None
+        except OSError:
+            pass
+        except BoxshipError:
+            if shim is not None:
+                shim.close()
         if shim is not None and answer.get("state") == "running":
             state = status.state if status.state is State.PAUSED else State.RUNNING
             container.ended.clear()
@@ -161,10 +164,10 @@ class Repair:
 
     def _sweep_blocking(self, ids: set[str], mounted: set[str]) -> None:
         self._snapshotter.cleanup(mounted=mounted)
-        for key in self._snapshotter.list():
-            if len(key) == 64 and key not in ids:
-                log.info("removing the writable layer %s, which no container names", key)
-                self._snapshotter.remove(key)
+        for snapshot in self._snapshotter.list():
+            if not snapshot.committed and snapshot.key not in ids:
+                log.info("removing the writable layer %s, which no container names", snapshot.key)
+                self._snapshotter.remove(snapshot.key)
         parent = open_cgroup(f"/{self._settings.cgroup_parent.strip('/')}")
         for name in {Path(entry).name for root in parent.paths().values() for entry in _subdirectories(root)}:
             if len(name) == 64 and name not in mounted:

@@ -7,9 +7,9 @@ import re
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.engine.settings import EngineSettings
 from boxship.spec.docker.container import ContainerConfig, CreateRequest, HostConfig, LogConfig, RestartPolicy
 
-DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -79,10 +79,10 @@ def as_words(value: list[str] | str | None) -> list[str] | None:
     return [value] if isinstance(value, str) else value
 
 
-def check(config: ContainerConfig, host: HostConfig, *, cpus: int) -> HostConfig:
+def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, *, cpus: int) -> HostConfig:
     """Check what needs no image and no host state; return the host configuration with Docker's defaults filled in.
 
-    ``cpus`` is the number of processors of this host. Raises InvalidInput in Docker's words.
+    ``settings`` give the daemon's own defaults, ``cpus`` is the number of processors of this host. Raises InvalidInput in Docker's words.
     """
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidInput(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
@@ -98,18 +98,20 @@ def check(config: ContainerConfig, host: HostConfig, *, cpus: int) -> HostConfig
     _check_ports(config, host)
     _check_restart(host)
     _check_resources(host, cpus)
-    log = _checked_log(host.log_config)
+    log = _checked_log(_with_daemon_options(host.log_config, settings.log_config))
     return msgspec.structs.replace(
         host,
         log_config=log,
         network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
         ipc_mode=host.ipc_mode or "private",
-        cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
-        shm_size=host.shm_size or DEFAULT_SHM_SIZE,
+        cgroupns_mode=host.cgroupns_mode
+        or settings.default_cgroupns_mode
+        or ("host" if host.privileged else "private"),
+        shm_size=host.shm_size or settings.default_shm_size,
         memory_swap=host.memory * 2 if host.memory > 0 and host.memory_swap == 0 else host.memory_swap,
         restart_policy=host.restart_policy if host.restart_policy.name else RestartPolicy(name="no"),
         pids_limit=host.pids_limit or None,
-        runtime=host.runtime or "boxship",
+        runtime=host.runtime or settings.default_runtime,
     )
 
 
@@ -182,6 +184,13 @@ def _check_resources(host: HostConfig, cpus: int) -> None:
         raise InvalidInput("Range of blkio weight is from 10 to 1000")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+
+
+def _with_daemon_options(log: LogConfig, default: LogConfig) -> LogConfig:
+    """Return the container's choice; the daemon's options count for the daemon's driver only."""
+    driver = log.type or default.type
+    options = dict(default.config or {}) if driver == default.type else {}
+    return LogConfig(type=driver, config={**options, **(log.config or {})})
 
 
 def _checked_log(log: LogConfig) -> LogConfig:

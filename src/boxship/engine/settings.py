@@ -26,6 +26,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     runtimes: dict[str, Runtime] = {BUILTIN_RUNTIME: Runtime()}
     log_config: LogConfig = LogConfig(type="json-file")
     default_ulimits: list[Ulimit] = []
+    default_shm_size: int = 64 * 1024 * 1024  # bytes
+    default_cgroupns_mode: str = ""
+    no_new_privileges: bool = False
     init: bool = False
     init_path: str = ""
     live_restore: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import platform
 import stat
@@ -16,7 +17,6 @@ from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
 from boxship.engine.request import parse_size
 from boxship.engine.settings import EngineSettings
-from boxship.engine.sysinfo import kernel_version
 from boxship.linux.cgroup import Cgroup, open_cgroup
 from boxship.networks import files as network_files
 from boxship.runtime import seccomp
@@ -48,7 +48,9 @@ class StartComposer:
         self._snapshotter = snapshotter
         self._files = files
         self._dns = dns
-        self._seccomp: dict[tuple[str, ...], str] = {}
+        self._default_profile = seccomp_profile.default()
+        self._kernel = _kernel()
+        self._programs: dict[tuple[str, ...], str] = {}
 
     def cgroup_path(self, spec: ContainerSpec) -> str:
         """Return the container's cgroup below the hierarchy's root."""
@@ -58,6 +60,13 @@ class StartComposer:
     def cgroup(self, container: Container) -> Cgroup:
         """Return the container's cgroup, to freeze, measure or list it."""
         return open_cgroup(self.cgroup_path(container.spec))
+
+    def process(self, container: Container) -> dict[str, Any]:
+        """Return the OCI process of the container, from which execs take environment, directory and capabilities."""
+        spec = container.spec
+        return oci.process(
+            spec, hostname=spec.config.hostname or spec.id[:12], default_ulimits=self._settings.default_ulimits
+        )
 
     async def compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
         """Return the start document of ``wire.messages``; writes the files that it names."""
@@ -85,8 +94,9 @@ class StartComposer:
                 default_ulimits=self._settings.default_ulimits,
             ),
         )
-        profile = self._profile(limits, document["process"]["capabilities"]["bounding"])
-        if runtime.path and profile is not None:
+        bounding = document["process"]["capabilities"]["bounding"]
+        program, profile = self._seccomp(limits, bounding, compiled=not runtime.path)
+        if profile is not None:
             document["linux"]["seccomp"] = profile
         log = limits.log_config
         options = log.config or {}
@@ -109,7 +119,7 @@ class StartComposer:
                 "max_file": int(options.get("max-file", "1")),
                 "compress": options.get("compress") == "true",
             },
-            "seccomp": None if profile is None or runtime.path else self._program(profile),
+            "seccomp": program,
             "cgroup": {"path": self.cgroup_path(spec)},
             "runtime": {"path": runtime.path, "args": runtime.args} if runtime.path else None,
             "sandbox": status.sandbox.id if status.sandbox else "",
@@ -174,22 +184,42 @@ class StartComposer:
 
     # -- seccomp -----------------------------------------------------------------------------------------------------
 
-    def _profile(self, limits: HostConfig, capabilities: list[str]) -> dict[str, Any] | None:
-        if limits.privileged:
-            return None
-        profile = seccomp_profile.DEFAULT
-        for option in limits.security_opt or []:
-            key, _, value = option.replace(":", "=", 1).partition("=")
-            if key == "seccomp":
-                if value == "unconfined":
-                    return None
-                profile = seccomp_profile.parse(value) if value != "builtin" else profile
-        return seccomp_profile.for_container(
-            profile, capabilities=capabilities, arch=platform.machine(), kernel=kernel_version()
-        )
+    def _seccomp(
+        self, limits: HostConfig, capabilities: list[str], *, compiled: bool
+    ) -> tuple[str | None, dict[str, Any] | None]:
+        """Return the path of the compiled program, or for a runtime that compiles itself the OCI document.
 
-    def _program(self, profile: dict[str, Any]) -> str:
-        return seccomp.cached(profile, f"{self._settings.data_root}/seccomp")
+        Both are kept by capability set for the default profile, since composing one costs more than the rest of a start.
+        """
+        wanted = _seccomp_option(limits)
+        if limits.privileged or wanted == "unconfined":
+            return None, None
+        key = tuple(capabilities)
+        if wanted is None and compiled and key in self._programs:
+            return self._programs[key], None
+        profile = self._default_profile if wanted is None else seccomp_profile.parse(wanted)
+        document = seccomp_profile.for_container(
+            profile, capabilities=capabilities, arch=platform.machine(), kernel=self._kernel
+        )
+        if document is None or not compiled:
+            return None, document
+        path = seccomp.cached(document, f"{self._settings.data_root}/seccomp")
+        if wanted is None:
+            self._programs[key] = path
+        return path, None
+
+
+def _seccomp_option(limits: HostConfig) -> str | None:
+    for option in limits.security_opt or []:
+        key, _, value = option.replace(":", "=", 1).partition("=")
+        if key == "seccomp" and value != "builtin":
+            return value
+    return None
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(itertools.takewhile(str.isdecimal, minor)))
 
 
 def _peer(mode: str, index: ContainerIndex) -> Container:

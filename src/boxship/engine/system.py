@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from boxship.engine.model import State
 from boxship.engine.settings import EngineSettings
 from boxship.engine.sysinfo import SysInfo
 from boxship.images import ImageService
+from boxship.spec.docker.container import ContainerSummary
 from boxship.spec.docker.system import ComponentVersion, EventMessage, Info, Version
 from boxship.volumes import VolumeService
 
@@ -30,9 +31,14 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64
 class EventQuery(Protocol):
     """What an event stream reads of its query (``api.backend.EventQuery``)."""
 
-    since: int
-    until: int
-    filters: dict[str, list[str]]
+    @property
+    def since(self) -> int: ...
+
+    @property
+    def until(self) -> int: ...
+
+    @property
+    def filters(self) -> dict[str, list[str]]: ...
 
 
 class SystemService:
@@ -49,7 +55,7 @@ class SystemService:
         volumes: VolumeService,
         events: EventBus,
         storage_status: list[list[str]],
-        root_usage: Any,
+        container_rows: Callable[[], Awaitable[list[ContainerSummary]]],
     ) -> None:
         self._settings = settings
         self._instance = instance
@@ -59,7 +65,7 @@ class SystemService:
         self._volumes = volumes
         self._events = events
         self._storage_status = storage_status
-        self._usage = root_usage
+        self._container_rows = container_rows
 
     async def version(self) -> Version:
         """Return versions of the engine and its parts; Python's stands where clients print Go's."""
@@ -122,6 +128,8 @@ class SystemService:
             "CPUSet": host.cpuset,
             "PidsLimit": host.pids_limit,
             "IPv4Forwarding": host.ipv4_forwarding,
+            "BridgeNfIptables": host.bridge_nf_iptables,
+            "BridgeNfIp6tables": host.bridge_nf_ip6tables,
             "Debug": settings.debug,
             "NFd": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "OomKillDisable": host.oom_kill_disable,
@@ -131,7 +139,7 @@ class SystemService:
             "CgroupDriver": "cgroupfs",
             "CgroupVersion": str(host.cgroup_version),
             "NEventsListener": self._events.listeners,
-            "KernelVersion": host.kernel_release,
+            "KernelVersion": host.kernel_version,
             "OperatingSystem": host.operating_system,
             "OSVersion": host.os_version,
             "OSType": "linux",
@@ -178,10 +186,16 @@ class SystemService:
             "ContainerdCommit": {"ID": ""},
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
-            "SecurityOptions": host.security_options,
+            "SecurityOptions": self._security_options(),
             "CDISpecDirs": [],
-            "Warnings": host.warnings or None,
+            "Warnings": host.warnings() or None,
         }
+
+    def _security_options(self) -> list[str]:
+        host = self._sysinfo
+        options = ["name=seccomp,profile=builtin"] if host.seccomp else []
+        options += ["name=apparmor"] if host.apparmor else []
+        return options + (["name=cgroupns"] if host.cgroup_namespaces and host.cgroup_version == 2 else [])
 
     async def events(self, query: EventQuery) -> AsyncIterator[EventMessage]:
         """Yield events."""
@@ -196,7 +210,7 @@ class SystemService:
             images = await self._images.list(all=False, filters={}, shared_size=True, digests=False)
             result |= {"Images": images, "LayersSize": sum(image.size for image in images)}
         if "container" in wanted:
-            result["Containers"] = await self._usage()
+            result["Containers"] = await self._container_rows()
         if "volume" in wanted:
             result["Volumes"] = await self._volumes.list({})
         if "build-cache" in wanted:

@@ -1,0 +1,281 @@
+"""Puts the engine together: every service gets what it needs through its constructor, here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from typing import Any
+
+import msgspec
+
+from boxship.api import backend
+from boxship.base.errors import SystemFailure
+from boxship.content import ContentStore
+from boxship.daemon.config import DaemonConfig
+from boxship.engine import sysinfo
+from boxship.engine.container import Container
+from boxship.engine.containers import ContainerService
+from boxship.engine.events import EventBus
+from boxship.engine.execs import ExecService
+from boxship.engine.files import ContainerFiles
+from boxship.engine.launcher import Launcher
+from boxship.engine.lifecycle import Lifecycle
+from boxship.engine.repair import Repair
+from boxship.engine.sampling import StatsSampler
+from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
+from boxship.engine.start import StartComposer
+from boxship.engine.system import SystemService
+from boxship.images import ImageService, ImageUser
+from boxship.networks import AddressPool, NetworkOptions, NetworkService
+from boxship.networks.files import DNSDefaults
+from boxship.snapshots import OverlaySnapshotter, Snapshotter, VfsSnapshotter
+from boxship.spec.docker.container import LogConfig, Ulimit
+from boxship.store import Store
+from boxship.volumes import VolumeService
+
+log = logging.getLogger(__name__)
+
+_SNAPSHOTTERS = {"overlay2": OverlaySnapshotter, "vfs": VfsSnapshotter}
+
+
+class Services:
+    """The running engine as the API sees it; ends with :meth:`close`."""
+
+    def __init__(
+        self,
+        *,
+        containers: backend.Containers,
+        execs: backend.Execs,
+        images: backend.Images,
+        system: backend.System,
+        networks: backend.Networks,
+        volumes: backend.Volumes,
+        lifecycle: Lifecycle,
+        network_service: NetworkService,
+        launcher: Launcher,
+        events: EventBus,
+        store: Store,
+        instance: str,
+    ) -> None:
+        self.containers = containers
+        self.execs = execs
+        self.images = images
+        self.system = system
+        self.networks = networks
+        self.volumes = volumes
+        self._lifecycle = lifecycle
+        self._network_service = network_service
+        self._launcher = launcher
+        self._events = events
+        self._store = store
+        self._instance = instance
+
+    async def reload(self, config: DaemonConfig) -> None:
+        """Take over what SIGHUP may change, and say so."""
+        self._events.emit(
+            "daemon", "reload", self._instance, {"name": os.uname().nodename, "debug": str(config.debug).lower()}
+        )
+
+    async def close(self, *, stop_containers: bool) -> None:
+        """End the engine; containers are stopped first or left running with their network."""
+        await self._lifecycle.close(stop_containers=stop_containers)
+        if stop_containers:
+            await self._network_service.close()
+        await self._launcher.close()
+        await self._events.close()
+        await asyncio.to_thread(self._store.close)
+
+
+async def start_services(config: DaemonConfig) -> Services:
+    """Start the engine: open the store, repair what a crash left, be ready for the API."""
+    settings = engine_settings(config)
+    os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
+    os.makedirs(settings.shims_dir(), mode=0o700, exist_ok=True)
+    os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
+    launcher = Launcher()
+    await launcher.start()
+    host = await asyncio.to_thread(sysinfo.probe)
+    store = await asyncio.to_thread(Store, f"{settings.data_root}/boxship.db")
+    instance = await asyncio.to_thread(_instance, store)
+    content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
+    snapshotter: Snapshotter = await asyncio.to_thread(
+        _SNAPSHOTTERS[settings.storage_driver], f"{settings.data_root}/{settings.storage_driver}", store
+    )
+    events = EventBus(store)
+
+    def emit(container: Container, action: str, attributes: dict[str, str]) -> None:
+        labels = container.spec.config.labels or {}
+        named = {"image": container.spec.config.image, "name": container.spec.name}
+        events.emit("container", action, container.id, {**labels, **named, **attributes})
+
+    files = ContainerFiles(settings)
+    volumes = VolumeService(store, f"{settings.data_root}/volumes")
+    networks = NetworkService(
+        store=store,
+        exec_root=settings.exec_root,
+        instance=instance[:8],
+        options=network_options(config),
+        namespaces=launcher,
+    )
+    dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
+    composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns)
+
+    def users() -> list[ImageUser]:
+        return [
+            ImageUser(container.id, container.spec.image_id, container.spec.config.image, container.status.alive)
+            for container in lifecycle.index
+        ]
+
+    images = ImageService(store, content, snapshotter, emit=events.emit, users=users)
+
+    def process(container: Container) -> dict[str, Any]:
+        return composer.process(container)
+
+    lifecycle = Lifecycle(
+        settings,
+        store=store,
+        images=images,
+        snapshotter=snapshotter,
+        networks=networks,
+        volumes=volumes,
+        launcher=launcher,
+        composer=composer,
+        files=files,
+        emit=emit,
+        exec_exited=lambda container, event: execs.exited(container, event),
+    )
+    execs = ExecService(lifecycle.index, emit, process)
+    repair = Repair(
+        settings,
+        store=store,
+        lifecycle=lifecycle,
+        execs=execs,
+        files=files,
+        snapshotter=snapshotter,
+        networks=networks,
+        volumes=volumes,
+    )
+    await repair.run()
+    containers = ContainerService(
+        lifecycle,
+        images=images,
+        snapshotter=snapshotter,
+        files=files,
+        composer=composer,
+        execs=execs,
+        sampler=StatsSampler(composer, memory_total=host.memory_total),
+        emit=emit,
+    )
+    system = SystemService(
+        settings,
+        instance=instance,
+        sysinfo=host,
+        index=lifecycle.index,
+        images=images,
+        volumes=volumes,
+        events=events,
+        storage_status=await asyncio.to_thread(_storage_status, settings),
+        container_rows=lambda: containers.list(backend.ContainerQuery(all=True, size=True)),
+    )
+    return Services(
+        containers=containers,
+        execs=execs,
+        images=images,
+        system=system,
+        networks=networks,
+        volumes=volumes,
+        lifecycle=lifecycle,
+        network_service=networks,
+        launcher=launcher,
+        events=events,
+        store=store,
+        instance=instance,
+    )
+
+
+def engine_settings(config: DaemonConfig) -> EngineSettings:
+    """Return the engine's part of the configuration. Raises SystemFailure for what this engine cannot do."""
+    driver = config.storage_driver or "overlay2"
+    if driver not in _SNAPSHOTTERS:
+        raise SystemFailure(f"error initializing graphdriver: driver not supported: {driver}")
+    runtimes = {BUILTIN_RUNTIME: Runtime()}
+    for name, fields in config.runtimes.items():
+        runtimes[name] = Runtime(path=str(fields.get("path", name)), args=list(fields.get("runtimeArgs") or []))
+    default_runtime = config.default_runtime or BUILTIN_RUNTIME
+    if default_runtime not in runtimes:
+        raise SystemFailure(f"specified default runtime '{default_runtime}' does not exist")
+    return EngineSettings(
+        data_root=config.data_root,
+        exec_root=config.exec_root,
+        cgroup_parent=config.cgroup_parent or "/boxship",
+        default_runtime=default_runtime,
+        runtimes=runtimes,
+        log_config=LogConfig(type=config.log_driver, config=dict(config.log_opts)),
+        default_ulimits=[Ulimit(name=n, soft=soft, hard=hard) for n, (soft, hard) in config.default_ulimits.items()],
+        default_shm_size=config.default_shm_size,
+        default_cgroupns_mode=config.default_cgroupns_mode or "",
+        no_new_privileges=config.no_new_privileges,
+        init=config.init,
+        init_path=config.init_path or "",
+        live_restore=config.live_restore,
+        shutdown_timeout=config.shutdown_timeout,
+        debug=config.debug,
+        labels=list(config.labels),
+        experimental=config.experimental,
+        storage_driver=driver,
+        insecure_registries=list(config.insecure_registries),
+        registry_mirrors=list(config.registry_mirrors),
+    )
+
+
+def network_options(config: DaemonConfig) -> NetworkOptions:
+    """Return the networks' part of the configuration."""
+    options = NetworkOptions(
+        bridge=config.bridge or "",
+        bip=config.bip or "",
+        fixed_cidr=config.fixed_cidr or "",
+        mtu=config.mtu,
+        icc=config.icc,
+        ip=config.ip,
+        ip_forward=config.ip_forward,
+        ip_masq=config.ip_masq,
+        iptables=config.iptables,
+        userland_proxy=config.userland_proxy,
+    )
+    if config.default_address_pools:
+        pools = tuple(AddressPool(base=base, size=size) for base, size in config.default_address_pools)
+        options = msgspec.structs.replace(options, default_address_pools=pools)
+    return options
+
+
+def _instance(store: Store) -> str:
+    """Return the id of this data root, made at its first start."""
+    with store.read() as tx:
+        known = tx.get("meta", "instance")
+    if known is None:
+        known = uuid.uuid4().hex.encode()
+        document = known
+        store.write_now(lambda tx: tx.put("meta", "instance", document))
+    return known.decode()
+
+
+def _storage_status(settings: EngineSettings) -> list[list[str]]:
+    """Return the ``DriverStatus`` rows of info."""
+    filesystem = "unknown"
+    root = os.path.realpath(settings.data_root)
+    with open("/proc/self/mountinfo") as file:
+        mounts = [(fields[4], fields[fields.index("-") + 1]) for fields in (line.split() for line in file)]
+    for point, kind in sorted(mounts):
+        if root == point or root.startswith(point.rstrip("/") + "/"):
+            filesystem = kind
+    if settings.storage_driver != "overlay2":
+        return []
+    return [
+        ["Backing Filesystem", "extfs" if filesystem.startswith("ext") else filesystem],
+        ["Supports d_type", "true"],
+        ["Using metacopy", "false"],
+        ["Native Overlay Diff", "true"],
+        ["userxattr", "false"],
+    ]
