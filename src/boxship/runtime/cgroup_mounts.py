@@ -15,8 +15,8 @@ _DEFAULT_FLAGS = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC | mount.MS_R
 def mount_all(root_fd: int, destination: str, target_fd: int, options: MountOptions, *, namespaced: bool) -> int:
     """Mount the caller's cgroups at ``target_fd``, which is at ``destination``; return the mount's descriptor.
 
-    On a version 1 (or hybrid) host that is a tmpfs with one mount per hierarchy, each from the caller's cgroup down;
-    on version 2 one mount. ``namespaced`` tells whether the caller is in a cgroup namespace of its own.
+    On a version 1 host that is a tmpfs with one mount per hierarchy, each from the caller's cgroup down; on version 2
+    one mount. A version 2 hierarchy beside version 1 (hybrid) has no controllers and is left out, as in Docker. ``namespaced`` tells whether the caller is in a cgroup namespace of its own.
     """
     hierarchies = _hierarchies()
     if any(entry.mount_point == "/sys/fs/cgroup" and entry.fstype == "cgroup2" for entry in hierarchies):
@@ -49,6 +49,8 @@ def _mount_version_1(
     try:
         own = {} if namespaced else _own_paths()
         for entry in hierarchies:
+            if entry.fstype == "cgroup2":
+                continue
             name = os.path.basename(entry.mount_point)
             os.mkdir(name, 0o755, dir_fd=tree_fd)
             place_fd = os.open(name, fs.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=tree_fd)
@@ -69,8 +71,7 @@ def _mount_hierarchy(
     entry: mountinfo.MountInfo, place_fd: int, flags: int, own_path: str | None, namespaced: bool
 ) -> None:
     if namespaced:
-        data = "" if entry.fstype == "cgroup2" else _name(entry)
-        mount.mount("cgroup", f"/proc/self/fd/{place_fd}", entry.fstype, flags or _DEFAULT_FLAGS, data)
+        mount.mount("cgroup", f"/proc/self/fd/{place_fd}", "cgroup", flags or _DEFAULT_FLAGS, _name(entry))
         return
     if own_path is None:
         return
@@ -93,9 +94,7 @@ def _link_controllers(tree_fd: int, name: str) -> None:
 
 
 def _name(entry: mountinfo.MountInfo) -> str:
-    """Return what names a hierarchy, in the form of /proc/PID/cgroup: ``cpu,cpuacct``, ``name=systemd``, or empty (v2)."""
-    if entry.fstype == "cgroup2":
-        return ""
+    """Return what names a version 1 hierarchy, in the form of /proc/PID/cgroup: ``cpu,cpuacct``, ``name=systemd``."""
     words = entry.super_options.split(",")
     return ",".join(word for word in words if word not in _NOT_NAMES and not word.startswith("release_agent="))
 

@@ -22,6 +22,14 @@ _DEFAULTS: tuple[tuple[str, int, int], ...] = (
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 )
+# What every container may do with devices, whatever its configuration denies: make nodes, use those above and terminals.
+DEFAULT_RULES: "tuple[dict[str, Any], ...]" = (
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+    *({"allow": True, "type": "c", "major": n, "minor": m, "access": "rwm"} for _, n, m in _DEFAULTS),
+    {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+    {"allow": True, "type": "c", "major": 5, "minor": 2, "access": "rwm"},
+)
 _LINKS: tuple[tuple[str, str], ...] = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -31,13 +39,16 @@ _LINKS: tuple[tuple[str, str], ...] = (
 _KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-def open_null() -> int:
-    """Open the host's /dev/null (O_PATH), certain that it is that device. Raises RuntimeFailure if it is not."""
-    fd = os.open("/dev/null", fs.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+def open_null(root_fd: int) -> int:
+    """Open the container's /dev/null (O_PATH), certain that it is that device. Raises OSError, RuntimeFailure.
+
+    Not the host's: a container that owns the mask could change mode and owner of the host's node.
+    """
+    fd = places.find(root_fd, "/dev/null", fs.O_PATH, links=False)
     status = os.fstat(fd)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != NULL_DEVICE:
         os.close(fd)
-        raise RuntimeFailure("/dev/null of the host is not the null device")
+        raise RuntimeFailure("/dev/null of the container is not the null device")
     return fd
 
 

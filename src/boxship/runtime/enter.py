@@ -59,13 +59,7 @@ def run(entry: Entry, end: socket.socket) -> "NoReturn":
         process.reset_signals()
         os.setsid()
         _enter(entry, end)
-        process.execute(
-            entry.process,
-            end,
-            seccomp_program=entry.seccomp_program,
-            limits=not entry.flags & namespaces.CLONE_NEWUSER,
-            preserved=entry.preserved,
-        )
+        process.execute(entry.process, end, seccomp_program=entry.seccomp_program, preserved=entry.preserved)
     except RuntimeFailure as exc:
         report(end, exc.message, exc.code)
     except OSError as exc:
@@ -86,6 +80,8 @@ def join_namespaces(init_pidfd: int, init_pid: int, flags: int) -> None:
             if exc.errno != errno.EINVAL:
                 raise
             _join_one_by_one(init_pidfd, init_pid, flags)  # Linux before 5.8
+    except ProcessLookupError as exc:
+        raise RuntimeFailure("cannot exec in a stopped container") from exc
     except OSError as exc:
         raise RuntimeFailure(f"unable to join the container's namespaces: {reason(exc)}") from exc
 
@@ -117,9 +113,7 @@ def _enter(entry: Entry, end: socket.socket) -> None:
         credentials.set_oom_score_adj(proc_fd, score)
     labels.prepare(proc_fd, entry.process.get("apparmorProfile") or "", entry.process.get("selinuxLabel") or "")
     os.close(proc_fd)
-    if entry.flags & namespaces.CLONE_NEWUSER:
-        # In its user namespace a limit cannot be raised any more.
-        credentials.set_rlimits(0, entry.process.get("rlimits") or [])
+    credentials.set_rlimits(0, entry.process.get("rlimits") or [])  # in a user namespace none could be raised
     join_namespaces(entry.init_pidfd, entry.init_pid, entry.flags & ~namespaces.CLONE_NEWPID)
     if entry.flags & namespaces.CLONE_NEWUSER:
         os.setresgid(0, 0, 0)

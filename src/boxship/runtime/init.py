@@ -204,12 +204,13 @@ def _set_up(start: Start, end: socket.socket, prefix: list[str]) -> "NoReturn":
         _wait_for_starter(start, end)
     else:
         _make_root(start, end)
+    if "user" not in plan.names:
+        credentials.set_rlimits(0, program.get("rlimits") or [])
     prefix[0] = ""
     process.execute(
         program,
         end,
         seccomp_program=start.seccomp_program,
-        limits="user" not in plan.names,
         hold_fd=start.hold_fd,
         preserved=start.preserved,
         start_hooks=start.hooks("startContainer"),

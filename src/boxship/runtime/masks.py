@@ -26,7 +26,10 @@ def apply(root_fd: int, masked: list[str], readonly: list[str]) -> None:
                 os.close(fd)
     if not masked:
         return
-    null_fd = devices.open_null()
+    try:
+        null_fd = devices.open_null(root_fd)
+    except OSError as exc:
+        raise RuntimeFailure(f"unable to mask paths: open /dev/null: {reason(exc)}") from exc
     try:
         for path in masked:
             fd = _open(root_fd, path)

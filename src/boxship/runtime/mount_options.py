@@ -121,3 +121,8 @@ def attributes(flags: int, cleared: int) -> tuple[int, int]:
         elif cleared & flag:
             attr_clear |= mount.MOUNT_ATTR__ATIME
     return attr_set, attr_clear
+
+
+def names() -> set[str]:
+    """Return all options that are not a filesystem's own."""
+    return {*_FLAGS, *PROPAGATION, *(f"r{name}" for name in _RECURSIVE), "tmpcopyup"}

@@ -76,7 +76,6 @@ def execute(
     end: socket.socket,
     *,
     seccomp_program: bytes | None,
-    limits: bool = True,
     hold_fd: int = -1,
     preserved: int = 0,
     start_hooks: "list[dict[str, Any]] | None" = None,
@@ -84,15 +83,13 @@ def execute(
 ) -> "NoReturn":
     """Drop privileges and become the program of ``process`` (runtime-spec), reporting over ``end``.
 
-    ``limits``: rlimits are still to be set. With ``hold_fd`` the program waits for a byte there, and a failure after
+    With ``hold_fd`` the program waits for a byte there, and a failure after
     that goes to stderr, as nobody listens any more. Raises RuntimeFailure or OSError before that.
     """
     who = credentials.Credentials(process)
     no_new_privs = bool(process.get("noNewPrivileges"))
     if no_new_privs:
         prctl.set_no_new_privs()
-    if limits:
-        credentials.set_rlimits(0, process.get("rlimits") or [])
     if seccomp_program and not no_new_privs:
         _filter(seccomp_program)
     keep_only([end.fileno(), hold_fd] if hold_fd >= 0 else [end.fileno()], preserved)

@@ -122,8 +122,8 @@ def _records(root_fd: int, path: str) -> list[list[str]]:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UserError(f"{path} is not a regular file")
-        content = b""
-        while chunk := os.read(fd, 1 << 16 if not content else _MAX_FILE):
+        content = bytearray()
+        while chunk := os.read(fd, 1 << 16):
             content += chunk
             if len(content) > _MAX_FILE:
                 raise UserError(f"{path} is too large")
