@@ -195,9 +195,10 @@ def _child_has(root: str, *files: str, when_unknown: bool) -> bool:
     enabled = _text(f"{root}/cgroup.subtree_control").split()
     if files[0].partition(".")[0] not in enabled:
         return when_unknown
-    for entry in os.scandir(root):
-        if entry.is_dir(follow_symlinks=False):
-            return any(os.path.exists(f"{entry.path}/{file}") for file in files)
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return any(os.path.exists(f"{entry.path}/{file}") for file in files)
     return when_unknown
 
 

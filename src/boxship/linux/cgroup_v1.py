@@ -69,7 +69,7 @@ class CgroupV1(Cgroup):
                     made.append(directory)
             cpuset = self._roots.get("cpuset")
             if cpuset is not None:
-                _inherit_cpuset(cpuset, self.path)
+                _inherit_cpuset(cpuset + self.path, cpuset)
         except BaseException:
             for directory in reversed(made):
                 os.rmdir(directory)
@@ -327,15 +327,18 @@ def _make_directories(directory: str) -> bool:
         return _make_directories(directory)
 
 
-def _inherit_cpuset(root: str, path: str) -> None:
-    """Give each level below ``root`` its parent's processors and memory nodes where it has none: it starts with none."""
-    parent = root
-    for name in path.strip("/").split("/"):
-        directory = f"{parent}/{name}"
-        for file in ("/cpuset.cpus", "/cpuset.mems"):
-            if not read(directory + file):
-                write(directory + file, read(parent + file))
-        parent = directory
+def _inherit_cpuset(directory: str, root: str) -> None:
+    """Give ``directory`` its parent's processors and memory nodes where it has none: a new level starts with none."""
+    for file in ("/cpuset.cpus", "/cpuset.mems"):
+        _inherit(directory, root, file)
+
+
+def _inherit(directory: str, root: str, file: str) -> str:
+    value = read(directory + file)
+    if not value and directory != root:
+        value = _inherit(os.path.dirname(directory), root, file)
+        write(directory + file, value)
+    return value
 
 
 def _oom_kills(directory: str) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import json
 import os
 import struct
@@ -123,6 +122,8 @@ def cached(linux_seccomp: dict[str, Any], cache_dir: str) -> str:
     The name is a digest of everything that the program depends on. Files appear whole; several processes may share the
     directory. Raises as :func:`compile` does, and OSError.
     """
+    import hashlib  # brings OpenSSL along: not for processes that only install
+
     uname = os.uname()
     key = json.dumps(
         [_FORMAT, uname.release, uname.machine, library_version(), linux_seccomp], sort_keys=True, separators=(",", ":")
