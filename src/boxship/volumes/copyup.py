@@ -1,0 +1,90 @@
+"""Copy-up: an empty volume gets what the image has at its place.
+
+Content is copied beside the volume's data, and only when it is whole moved into it, name by name and never over a name
+that exists. So a copy cut off half-way is thrown away, and a move cut off half-way is finished by :func:`recover`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from boxship.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from boxship.linux.rename import RENAME_NOREPLACE, renameat2
+from boxship.volumes import tree
+
+DATA = "_data"
+_PARTIAL = ".copy-up.partial"
+_WHOLE = ".copy-up"
+
+
+def copy_up(volume_fd: int, root_fd: int, path: str) -> bool:
+    """Fill the volume open at ``volume_fd`` from the directory ``path`` of the image whose root is ``root_fd``.
+
+    Symbolic links in ``path`` are followed inside the image. Returns False, with nothing done, when the volume has
+    content or the image has no such directory. Raises OSError; the volume is empty still then.
+    """
+    data_fd = tree.open_directory(DATA, volume_fd)
+    try:
+        if os.listdir(data_fd):  # noqa: PTH208 -- by descriptor
+            return False
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+            source_fd = openat2(root_fd, path.lstrip("/") or ".", flags, resolve=resolve)
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
+        try:
+            _stage(volume_fd, source_fd)
+        finally:
+            os.close(source_fd)
+        _move(volume_fd, data_fd)
+    finally:
+        os.close(data_fd)
+    return True
+
+
+def recover(volume_fd: int) -> None:
+    """Finish or undo a copy-up that was cut off; raises OSError."""
+    tree.remove(_PARTIAL, volume_fd)
+    if _WHOLE not in os.listdir(volume_fd):
+        return
+    data_fd = tree.open_directory(DATA, volume_fd)
+    try:
+        _move(volume_fd, data_fd)
+    finally:
+        os.close(data_fd)
+
+
+def _stage(volume_fd: int, source_fd: int) -> None:
+    tree.remove(_PARTIAL, volume_fd)
+    os.mkdir(_PARTIAL, 0o700, dir_fd=volume_fd)
+    try:
+        staged_fd = tree.open_directory(_PARTIAL, volume_fd)
+        try:
+            tree.copy(source_fd, staged_fd)
+        finally:
+            os.close(staged_fd)
+    except OSError:
+        tree.remove(_PARTIAL, volume_fd)
+        raise
+    os.rename(_PARTIAL, _WHOLE, src_dir_fd=volume_fd, dst_dir_fd=volume_fd)
+
+
+def _move(volume_fd: int, data_fd: int) -> None:
+    """Move what is staged into the data directory, which takes over the staged directory's attributes."""
+    staged_fd = tree.open_directory(_WHOLE, volume_fd)
+    try:
+        status = os.fstat(staged_fd)
+        tree.copy_attributes(staged_fd, data_fd)
+        for name in os.listdir(staged_fd):  # noqa: PTH208 -- by descriptor
+            try:
+                renameat2(staged_fd, name, data_fd, name, RENAME_NOREPLACE)
+            except FileExistsError:
+                tree.remove(name, staged_fd)
+        os.utime(data_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+    finally:
+        os.close(staged_fd)
+    os.rmdir(_WHOLE, dir_fd=volume_fd)

@@ -1,0 +1,346 @@
+"""Named and anonymous volumes of the driver ``local``: rows in the store, directories beside them.
+
+A volume exists when its row does. The row comes first and the directory after it; on the way out the row says so, the
+directory is renamed away, the row goes, and only then are the files deleted. So whatever was cut off, the row tells the
+next start what to finish, and directories that no row knows are left to their owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from boxship.base import clock, ids
+from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
+from boxship.spec.docker.volume import Volume, VolumeCreate
+from boxship.store import ReadTransaction, Store, Transaction
+from boxship.volumes import copyup, filters, tree
+from boxship.volumes.filters import Filters
+
+KIND = "volume"
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_OPTIONS = frozenset(("type", "o", "device", "size"))
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store keeps; ``users`` are the ids of the containers that refer to the volume."""
+
+    name: str
+    created_ns: int
+    labels: dict[str, str] | None = None
+    users: list[str] = []
+    removing: bool = False
+
+
+class VolumeService:
+    """All volumes below one directory."""
+
+    def __init__(self, store: Store, root: str, *, now_ns: Callable[[], int] = clock.now_ns) -> None:
+        """``root`` is the directory of all volumes; it is made with the first one."""
+        self._store = store
+        self._root = root
+        self._now_ns = now_ns
+        self._changing = asyncio.Lock()  # directories follow their rows one change at a time
+
+    # -- what the API asks -------------------------------------------------------------------------------------------
+
+    async def list(self, filters_: Filters) -> list[Volume]:
+        """Return the volumes that pass the filters, sorted by name; raises InvalidInput for an unknown filter."""
+        filters.check(filters_, filters.LIST)
+        dangling = filters.truth(filters_, "dangling")
+        drivers = filters_.get("driver")
+        return [
+            self._volume(row)
+            for row in self._rows()
+            if (dangling is None or dangling is not bool(row.users))
+            and (not drivers or "local" in drivers)
+            and filters.name_matches(row.name, filters_.get("name"))
+            and filters.labels_match(row.labels or {}, filters_)
+        ]
+
+    async def create(self, request: VolumeCreate) -> Volume:
+        """Make a volume and return it; one of that name that exists already is returned as it is.
+
+        Without a name it is anonymous: 64 hexadecimal digits and a label. Raises InvalidInput for a bad name or option,
+        NotFound for an unknown driver, SystemFailure when the directory can't be made.
+        """
+        name, labels = request.name, request.labels
+        if not name:
+            name = ids.new_id()
+            labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
+        _check(name, request)
+        row = _Row(name=name, created_ns=self._now_ns(), labels=labels)
+
+        def insert(tx: Transaction) -> _Row:
+            present = _get(tx, name)
+            if present is not None:
+                return present
+            tx.put(KIND, name, msgspec.json.encode(row))
+            tx.own(self._directory(name), KIND, name)
+            return row
+
+        async with self._changing:
+            found = await self._store.write(insert)
+            if found is row:
+                try:
+                    await asyncio.to_thread(self._make_directory, name)
+                except OSError as exc:
+                    await self._store.write(functools.partial(self._delete_row, name))
+                    raise SystemFailure(f"create {name}: {exc.strerror}") from exc
+        return self._volume(found)
+
+    async def inspect(self, name: str) -> Volume:
+        """Return a volume; raises NotFound."""
+        with self._store.read() as tx:
+            return self._volume(_existing(tx, name))
+
+    async def remove(self, name: str, *, force: bool) -> None:
+        """Remove a volume and its data; ``force`` makes a missing one no error. Raises NotFound, Conflict when in use."""
+        try:
+            await self._remove(name)
+        except NotFound:
+            if not force:
+                raise
+
+    async def prune(self, filters_: Filters) -> dict[str, Any]:
+        """Remove the anonymous volumes that nothing uses, with ``all`` the named ones too; return Docker's report."""
+        filters.check(filters_, filters.PRUNE)
+        everything = filters.truth(filters_, "all")
+        deleted: list[str] = []
+        reclaimed = 0
+        for row in self._rows():
+            labels = row.labels or {}
+            if row.users or not (everything or ANONYMOUS_LABEL in labels) or not filters.labels_match(labels, filters_):
+                continue
+            size = await asyncio.to_thread(self._size, row.name)
+            try:
+                await self._remove(row.name)
+            except (Conflict, NotFound):
+                continue  # somebody was quicker
+            deleted.append(row.name)
+            reclaimed += size
+        return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
+
+    async def usage(self) -> Sequence[Volume]:
+        """Return all volumes with the size of their data and the number of their users; walks every file."""
+        return await asyncio.to_thread(self._usage)
+
+    # -- what the engine asks ----------------------------------------------------------------------------------------
+
+    def mountpoint(self, name: str) -> str:
+        """Return the host directory that holds a volume's data."""
+        return f"{self._directory(name)}/{copyup.DATA}"
+
+    async def use(self, name: str, container_id: str) -> None:
+        """Note that a container refers to a volume, which keeps it from being removed; raises NotFound."""
+
+        def add(tx: Transaction) -> None:
+            row = _existing(tx, name)
+            if container_id not in row.users:
+                users = [*row.users, container_id]
+                tx.put(KIND, name, msgspec.json.encode(msgspec.structs.replace(row, users=users)))
+
+        await self._store.write(add)
+
+    async def unuse(self, name: str, container_id: str) -> None:
+        """Forget what :meth:`use` noted; what is not noted is no error."""
+
+        def drop(tx: Transaction) -> None:
+            row = _get(tx, name)
+            if row is not None:
+                _drop_users(tx, row, lambda user: user == container_id)
+
+        await self._store.write(drop)
+
+    async def release_unknown(self, container_ids: Collection[str]) -> None:
+        """Bring rows and directories to one state, once at start.
+
+        Forgets users that are not among ``container_ids``, finishes removals and copy-ups that were cut off, makes the
+        directories of rows that were cut off before. Raises SystemFailure.
+        """
+        known = set(container_ids)
+
+        def drop(tx: Transaction) -> Sequence[_Row]:
+            rows = [msgspec.json.decode(document, type=_Row) for _, document in tx.list(KIND)]
+            for row in rows:
+                _drop_users(tx, row, lambda user: user not in known)
+            return rows
+
+        async with self._changing:
+            rows = await self._store.write(drop)
+            try:
+                await asyncio.to_thread(self._recover, rows)
+            except OSError as exc:
+                raise SystemFailure(f"failed to repair the volumes: {exc.strerror}: {exc.filename}") from exc
+            for row in rows:
+                if row.removing:
+                    await self._store.write(functools.partial(self._delete_row, row.name))
+
+    def copy_up(self, name: str, root_fd: int, path: str) -> bool:
+        """Fill an empty volume with the content, owner and mode of the image's directory ``path``; blocking.
+
+        Returns False when the volume has content or the image no such directory. Raises SystemFailure.
+        """
+        try:
+            fd = tree.open_directory(self._directory(name))
+            try:
+                return copyup.copy_up(fd, root_fd, path)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise SystemFailure(f"failed to copy {path} of the image into volume {name}: {exc.strerror}") from exc
+
+    # -- parts of the above ------------------------------------------------------------------------------------------
+
+    async def _remove(self, name: str) -> None:
+        def mark(tx: Transaction) -> None:
+            row = _existing(tx, name)
+            if row.users:
+                raise Conflict(f"remove {name}: volume is in use - [{', '.join(row.users)}]")
+            tx.put(KIND, name, msgspec.json.encode(msgspec.structs.replace(row, removing=True)))
+
+        async with self._changing:
+            await self._store.write(mark)
+            try:
+                trash = await asyncio.to_thread(self._set_aside, name)
+                await self._store.write(functools.partial(self._delete_row, name))
+            except OSError as exc:
+                raise SystemFailure(f"remove {name}: {exc.strerror}") from exc
+        if trash:
+            try:
+                await asyncio.to_thread(self._remove_tree, trash)
+            except OSError as exc:
+                raise SystemFailure(f"remove {name}: {exc.strerror}") from exc
+
+    def _directory(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _rows(self) -> Sequence[_Row]:
+        with self._store.read() as tx:
+            rows = [msgspec.json.decode(document, type=_Row) for _, document in tx.list(KIND)]
+        return [row for row in rows if not row.removing]
+
+    def _volume(self, row: _Row) -> Volume:
+        return Volume(
+            created_at=_seconds(row.created_ns), labels=row.labels, mountpoint=self.mountpoint(row.name), name=row.name
+        )
+
+    def _delete_row(self, name: str, tx: Transaction) -> None:
+        tx.delete(KIND, name)
+        tx.disown(self._directory(name))
+
+    def _make_directory(self, name: str) -> None:
+        os.makedirs(self._root, mode=0o711, exist_ok=True)
+        directory = Path(self._directory(name))
+        directory.mkdir(mode=0o711, exist_ok=True)
+        data = directory / copyup.DATA
+        if not data.is_dir():
+            data.mkdir()
+            data.chmod(0o755)  # whatever the umask is: users of any container enter here
+        for path in (directory, Path(self._root)):
+            fd = tree.open_directory(str(path))
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def _set_aside(self, name: str) -> str | None:
+        """Rename a volume's directory to a name that no volume can have; return that, None when it is gone."""
+        trash = tree.trash_name()
+        try:
+            os.rename(self._directory(name), self._directory(trash))
+        except FileNotFoundError:
+            return None
+        return trash
+
+    def _remove_tree(self, name: str) -> None:
+        fd = tree.open_directory(self._root)
+        try:
+            tree.remove(name, fd)
+        finally:
+            os.close(fd)
+
+    def _recover(self, rows: Collection[_Row]) -> None:
+        for row in rows:
+            if row.removing:
+                self._set_aside(row.name)
+                continue
+            self._make_directory(row.name)
+            fd = tree.open_directory(self._directory(row.name))
+            try:
+                copyup.recover(fd)
+            finally:
+                os.close(fd)
+        if Path(self._root).is_dir():
+            for path in Path(self._root).glob(f"{tree.TRASH}*"):
+                self._remove_tree(path.name)
+
+    def _size(self, name: str) -> int:
+        try:
+            fd = tree.open_directory(self.mountpoint(name))
+        except FileNotFoundError:
+            return 0
+        try:
+            return tree.size(fd)
+        finally:
+            os.close(fd)
+
+    def _usage(self) -> Sequence[Volume]:
+        return [
+            msgspec.structs.replace(
+                self._volume(row), usage_data={"Size": self._size(row.name), "RefCount": len(row.users)}
+            )
+            for row in self._rows()
+        ]
+
+
+def _check(name: str, request: VolumeCreate) -> None:
+    """Raise in Docker's words what is wrong with a create request."""
+    if request.driver not in ("", "local"):
+        raise NotFound(
+            f'create {name}: error looking up volume plugin {request.driver}: plugin "{request.driver}" not found'
+        )
+    if len(name) == 1:
+        raise InvalidInput(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+    for option in request.driver_opts or {}:
+        if option not in _OPTIONS:
+            raise InvalidInput(f'create {name}: invalid option: "{option}"')
+        raise NotSupported(f'create {name}: the option "{option}" of the local driver is not supported')
+
+
+def _get(tx: ReadTransaction, name: str) -> _Row | None:
+    document = tx.get(KIND, name)
+    return None if document is None else msgspec.json.decode(document, type=_Row)
+
+
+def _existing(tx: ReadTransaction, name: str) -> _Row:
+    row = _get(tx, name)
+    if row is None or row.removing:
+        raise NotFound(f"get {name}: no such volume")
+    return row
+
+
+def _drop_users(tx: Transaction, row: _Row, gone: Callable[[str], bool]) -> None:
+    users = [user for user in row.users if not gone(user)]
+    if users != row.users:
+        tx.put(KIND, row.name, msgspec.json.encode(msgspec.structs.replace(row, users=users)))
+
+
+def _seconds(time_ns: int) -> str:
+    """Return a time as volumes show it: RFC 3339 without fraction."""
+    return clock.rfc3339(time_ns // 1_000_000_000 * 1_000_000_000)
