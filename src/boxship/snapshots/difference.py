@@ -32,10 +32,11 @@ def with_parents(found: Mapping[str, ChangeKind]) -> Sequence[Change]:
     return [Change(f"/{path}", kind) for path, kind in sorted((all | dict(found)).items())]
 
 
-def marker(name: str, status: os.stat_result) -> Entry:
-    """Return the empty file of a layer tar that stands for a deletion."""
+def marker(name: str, status: os.stat_result | None = None) -> Entry:
+    """Return the empty file of a layer tar that stands for a deletion, with owner and time of ``status``."""
     entry = Entry(name, REGULAR, 0o600)
-    entry.uid, entry.gid, entry.mtime_ns = status.st_uid, status.st_gid, status.st_mtime_ns
+    if status is not None:
+        entry.uid, entry.gid, entry.mtime_ns = status.st_uid, status.st_gid, status.st_mtime_ns
     return entry
 
 

@@ -5,6 +5,7 @@ the directory and goes after it, so a directory with an owner row but without a 
 or of a removal, and ``cleanup`` needs to guess nothing. Committing only changes rows; the directory stays where it is.
 """
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -180,8 +181,10 @@ class DirectorySnapshotter(ABC):
         with self._store.read() as transaction:
             rows = {key: _decode(document) for key, document in transaction.list(KIND)}
             owned = [owner.path for owner in transaction.owners() if owner.kind == KIND]
-        in_use = {os.path.join(self.root, rows[key].directory) for key in mounted if key in rows}
-        unmounted = self._unmount_others(in_use)
+        in_use = {rows[key].directory for key in mounted if key in rows}
+        with os.scandir(self.root) as entries:
+            there = {entry.path for entry in entries}
+        unmounted = self._unmount(*(path for path in there if os.path.basename(path) not in in_use))
         removed = []
         for key in [key for key, record in rows.items() if key.startswith(EXTRACTION) and not record.committed]:
             removed.append(os.path.join(self.root, rows.pop(key).directory))
@@ -191,10 +194,8 @@ class DirectorySnapshotter(ABC):
             if os.path.dirname(path) == self.root and path not in known and path not in removed:
                 self._discard(path)
                 removed.append(path)
-        with os.scandir(self.root) as entries:
-            there = {entry.path for entry in entries}
         lost = [key for key, record in rows.items() if not os.path.isdir(self.content_path(record))]
-        return Cleaned(unmounted, removed, sorted(there - known), lost)
+        return Cleaned(unmounted, removed, sorted(there - known - set(removed)), lost)
 
     # for subclasses
 
@@ -219,25 +220,29 @@ class DirectorySnapshotter(ABC):
 
     def _discard(self, path: str) -> None:
         """Remove the directory, then its owner row."""
-        merged = os.path.join(path, "merged")
-        if is_mounted(merged):
-            mount.umount2(merged, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+        if is_mounted(os.path.join(path, "merged")):
+            self._unmount(path)
         try:
             with tree.opened(tree.open_root(self.root)) as root_fd:
-                tree.remove(root_fd, os.path.basename(path))
+                try:
+                    tree.remove(root_fd, os.path.basename(path))
+                except OSError as exc:
+                    if exc.errno != errno.EBUSY:
+                        raise
+                    self._unmount(path)  # a mount of the directory on itself, which is_mounted can't see
+                    tree.remove(root_fd, os.path.basename(path))
         except OSError as exc:
             raise SystemFailure(f"can't remove layer directory {path}: {exc.strerror}") from exc
         self._store.write_now(lambda t: t.disown(path), durable=False)
 
-    def _unmount_others(self, in_use: Collection[str]) -> Sequence[str]:
+    def _unmount(self, *paths: str) -> Sequence[str]:
+        """Unmount all that is mounted at or below the directories."""
         unmounted = []
         for entry in reversed(mountinfo.read()):
             point = entry.mount_point
-            if point.startswith(f"{self.root}/"):
-                directory = os.path.join(self.root, point[len(self.root) + 1 :].split("/", 1)[0])
-                if directory not in in_use:
-                    mount.umount2(point, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
-                    unmounted.append(point)
+            if any(f"{point}/".startswith(f"{path}/") for path in paths):
+                mount.umount2(point, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+                unmounted.append(point)
         return unmounted
 
 
