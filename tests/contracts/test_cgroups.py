@@ -146,8 +146,11 @@ class CgroupContract:
             cgroup.remove()
             assert not any(os.path.exists(directory) for directory in cgroup.paths().values())
 
-    def test_remove_of_a_missing_cgroup_is_fine(self, cgroup: Cgroup) -> None:
+    def test_remove_and_kill_of_a_missing_cgroup_are_fine(self, cgroup: Cgroup) -> None:
         cgroup.remove()
+        cgroup.kill(signal.SIGKILL)
+        cgroup.kill(signal.SIGTERM)
+        assert cgroup.pids() == []
 
     def test_remove_with_a_live_process_fails(self, cgroup: Cgroup, spawn: Spawn) -> None:
         cgroup.create()

@@ -83,7 +83,7 @@ class Cgroup:
         raise NotImplementedError
 
     def kill(self, signal: int) -> None:
-        """Send ``signal`` to every process of the cgroup; none can fork its way out meanwhile."""
+        """Send ``signal`` to every process of the cgroup; none can fork its way out meanwhile. Missing is fine."""
         raise NotImplementedError
 
     def pids(self) -> list[int]:
@@ -244,7 +244,10 @@ def signal_frozen(cgroup: Cgroup, number: int) -> None:
     A cgroup that cannot be frozen is signalled in rounds until a round meets no new process. One that was frozen before
     stays so, except for SIGKILL, which could not take effect.
     """
-    frozen_before = cgroup.frozen()
+    try:
+        frozen_before = cgroup.frozen()
+    except FileNotFoundError:
+        return  # no cgroup, no processes
     try:
         cgroup.freeze()
     except OSError:

@@ -115,7 +115,7 @@ class CgroupV2(Cgroup):
         write(self._directory + "/cgroup.freeze", "0")
 
     def frozen(self) -> bool:
-        return read_number(self._directory + "/cgroup.freeze") == 1
+        return read(self._directory + "/cgroup.freeze") == "1"
 
     def kill(self, number: int) -> None:
         if number == signal.SIGKILL:
