@@ -23,7 +23,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     exec_root: str
     cgroup_parent: str = "/boxship"
     default_runtime: str = BUILTIN_RUNTIME
-    runtimes: dict[str, Runtime] = {BUILTIN_RUNTIME: Runtime()}
+    runtimes: dict[str, Runtime] = msgspec.field(default_factory=lambda: {BUILTIN_RUNTIME: Runtime()})
     log_config: LogConfig = LogConfig(type="json-file")
     default_ulimits: list[Ulimit] = []
     default_shm_size: int = 64 * 1024 * 1024  # bytes

@@ -1,0 +1,88 @@
+"""Names, signals, ids, updates and filters of events."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from boxship.base.errors import InvalidInput
+from boxship.engine.events import matches
+from boxship.engine.model import check_name
+from boxship.engine.names import random_name
+from boxship.engine.signals import parse_signal
+from boxship.engine.system import engine_id
+from boxship.engine.update import apply_update
+from boxship.spec.docker.container import HostConfig
+from boxship.spec.docker.system import EventActor, EventMessage
+
+
+@pytest.mark.row("RUN-12")
+def test_random_names_are_adjective_and_surname_and_avoid_those_taken() -> None:
+    source = random.Random(1)
+    first = random_name((), source=source)
+    assert re.fullmatch(r"[a-z]+_[a-z]+", first)
+    assert random_name({first}, source=random.Random(1)) != first
+
+
+@pytest.mark.row("RUN-17")
+@pytest.mark.parametrize(
+    ("text", "number"), [("KILL", 9), ("SIGKILL", 9), ("9", 9), ("hup", 1), ("RTMIN+3", 37), ("RTMAX-1", 63)]
+)
+def test_signals_have_names_and_numbers(text: str, number: int) -> None:
+    assert parse_signal(text) == number
+
+
+@pytest.mark.parametrize("text", ["BOGUS", "0", "65", "RTMIN+99", ""])
+def test_unknown_signals_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="invalid signal"):
+        parse_signal(text)
+
+
+@pytest.mark.row("RUN-11")
+@pytest.mark.parametrize("name", ["a b", "-x", "x", "ü" * 3, "a/b"])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape("only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")):
+        check_name(name)
+
+
+def test_the_engine_id_has_twelve_groups() -> None:
+    assert re.fullmatch(r"([A-Z2-7]{4}:){11}[A-Z2-7]{4}", engine_id("x"))
+
+
+def test_update_changes_only_what_is_set() -> None:
+    host = apply_update(HostConfig(memory=10**8, cpu_shares=512), {"CpuShares": 256, "Memory": 0})
+    assert (host.memory, host.cpu_shares) == (10**8, 256)
+
+
+def test_update_refuses_conflicts() -> None:
+    with pytest.raises(InvalidInput, match="NanoCPUs has already been set"):
+        apply_update(HostConfig(nano_cpus=10**9), {"CpuQuota": 1000})
+
+
+EVENT = EventMessage(
+    type="container",
+    action="exec_start: sh",
+    actor=EventActor(id="abc", attributes={"image": "img", "name": "web", "l": "1"}),
+    time=1,
+    time_nano=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"type": ["container"]}, True),
+        ({"event": ["exec_start"]}, True),
+        ({"event": ["die"]}, False),
+        ({"container": ["web"]}, True),
+        ({"container": ["ab"]}, True),
+        ({"image": ["img"]}, True),
+        ({"label": ["l=1"]}, True),
+        ({"label": ["l=2"]}, False),
+        ({"network": ["web"]}, False),
+    ],
+)
+def test_event_filters(filters: dict[str, list[str]], found: bool) -> None:
+    assert matches(EVENT, filters) is found
