@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from boxship.runtime.failure import RuntimeFailure
-from boxship.shim import helper, pipes
+from boxship.shim import helper, pipes, users
 from boxship.shim.streams import Streams
 
 TYPE_CHECKING = False
@@ -32,12 +32,13 @@ class Exec:
         request: dict[str, Any],
         client: int,
         *,
+        root: str,
         keep: int,
         on_started: Callable[[Exec, dict[str, Any]], None],
         on_ended: Callable[[Exec], None],
         on_detached: Callable[[Exec], None],
     ) -> None:
-        """``client`` is the client's socket or -1; ``keep`` is a descriptor that the runtime needs for it. Raises OSError."""
+        """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem; ``keep`` is a descriptor that the runtime needs for it. Raises OSError."""
         self.id: str = request["exec_id"]
         self.pid = -1
         self.status = 0
@@ -50,6 +51,7 @@ class Exec:
         self._on_ended = on_ended
         self._on_detached = on_detached
         self._streams: Streams | None = None
+        self._root = root
         self._process = dict(request["process"])
         self._process["terminal"] = bool(request.get("tty"))
         if request.get("console_size"):
@@ -92,6 +94,7 @@ class Exec:
 
     def _start(self) -> tuple[dict[str, Any], list[int]]:
         try:
+            users.apply(self._process, self._request.get("user"), self._root)
             started = self._runtime.exec(self._process, self._pipes.child)
         except RuntimeFailure as exc:
             return {"error": exc.message, "code": exc.code}, []

@@ -83,6 +83,8 @@ def _answer(
             return {"ok": True}, [netns.create(message["path"])]
         case "shim":
             start = message["start"]
+            if not os.path.isabs(start["state_dir"]):
+                return {"ok": False, "error": f"state_dir is not an absolute path: {start['state_dir']!r}"}, []
             expected = 1 + len(start.get("attach") or ())
             if len(fds) != expected:
                 return {"ok": False, "error": f"{len(fds)} descriptors in place of {expected}"}, []

@@ -43,7 +43,7 @@ class Loop:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._events: dict[int, int] = {}
         self._timers: list[Timer] = []
-        self._running = False
+        self._running = True
 
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
         """Call ``handler`` while ``fd`` shows one of ``events`` or is gone; replaces an earlier watch."""
@@ -82,8 +82,7 @@ class Loop:
         self.watch(reader, READ, woken)
 
     def run(self) -> None:
-        """Serve until :meth:`stop`."""
-        self._running = True
+        """Serve until :meth:`stop`, not at all if that was before."""
         while self._running:
             for fd, events in self._epoll.poll(self._until_next_timer()):
                 handler = self._handlers.get(fd)

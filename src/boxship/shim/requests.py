@@ -43,6 +43,7 @@ class Requests:
         self._loop = loop
         self._runtime = runtime
         self._streams = streams
+        self._root: str = start["rootfs"]["target"]
         self._stdin_once = bool(start["stdio"].get("stdin_once"))
         self._started_at = started_at
         self._send_all = send_all
@@ -162,6 +163,7 @@ class Requests:
             self._runtime,
             message,
             client,
+            root=self._root,
             keep=self.init.pidfd,
             on_started=started,
             on_ended=ended,

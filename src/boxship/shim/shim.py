@@ -25,7 +25,7 @@ import time
 
 from boxship.linux import cgroup as cgroups
 from boxship.runtime.failure import START_FAILED, RuntimeFailure
-from boxship.shim import pipes, records, runtimes
+from boxship.shim import pipes, records, runtimes, users
 from boxship.shim.connection import Connection
 from boxship.shim.logfile import LogFile
 from boxship.shim.loop import READ, Loop
@@ -114,6 +114,7 @@ class Shim:
         if stdio.get("console_size"):
             height, width = stdio["console_size"]
             process["consoleSize"] = {"height": int(height), "width": int(width)}
+        users.apply(process, start.get("user"), start["rootfs"]["target"])
         ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"])
         self._runtime = self._choose(start, self._cgroup)
         try:
