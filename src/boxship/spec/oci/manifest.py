@@ -23,9 +23,7 @@ DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 MANIFESTS = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 INDEXES = frozenset((OCI_INDEX, DOCKER_INDEX))
 CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
-LAYERS = frozenset(
-    (OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD)
-)
+LAYERS = frozenset((OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD))
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -1,0 +1,312 @@
+"""Layers: from a tar stream to a snapshot and a blob, shared by all images that stack them the same way, and away again.
+
+Theory of operation. An :class:`Addition` is one import, load, pull or commit. It *holds* the chain IDs it works with, puts
+blobs under a lease, unpacks layers into snapshots, and writes all rows in one transaction at its end. A layer is in use
+while an image's row names it or an addition holds it; what is not in use is dropped: its row first, then its snapshot
+(which stays as long as a container stands on it), then its blob. So an addition that fails or is killed shows nothing, and
+what it left is recognised by having no row.
+
+All of this blocks on the disk: call it from threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import msgspec
+
+from boxship.base import clock
+from boxship.base.errors import InvalidInput, SystemFailure
+from boxship.base.ids import new_id
+from boxship.content import BlobCorrupted, ContentStore, DigestMismatch
+from boxship.images.model import IMAGE, LAYER, ImageRow, LayerRow, decode_image, decode_layer, encode
+from boxship.images.streams import PIECE, Peekable, Tee
+from boxship.snapshots.compression import CompressionBomb, Decompressed, GzipWriter, InvalidCompression, detect
+from boxship.snapshots.snapshotter import (
+    EXTRACTION,
+    HasChildren,
+    NoSuchSnapshot,
+    SnapshotExists,
+    Snapshotter,
+)
+from boxship.snapshots.tar_reader import InvalidTar, Readable
+from boxship.spec.oci import Descriptor, digest_of
+from boxship.spec.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from boxship.store import ReadTransaction, Store, Transaction
+
+_MAGIC = 6  # bytes that tell the compression
+MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+class InvalidLayer(InvalidInput):
+    """A layer's bytes are no tar archive, or not the one that the configuration names."""
+
+
+class NewImage(NamedTuple):
+    """An image that an addition will make visible."""
+
+    document: bytes  # the configuration; checked UTF-8
+    layers: Sequence[str]  # chain IDs, bottom first
+    names: Sequence[str]  # normalised references that shall mean it
+    parent: str = ""
+
+
+class LayerStore:
+    """The layers of one engine."""
+
+    def __init__(self, store: Store, content: ContentStore, snapshotter: Snapshotter) -> None:
+        self.store = store
+        self.content = content
+        self.snapshotter = snapshotter
+        self._lock = threading.Lock()  # guards what is held, and every decision that depends on it
+        self._held: Counter[str] = Counter()
+
+    def get(self, chain_id: str) -> LayerRow | None:
+        """Return the layer's row, or None."""
+        with self.store.read() as transaction:
+            document = transaction.get(LAYER, chain_id)
+        return None if document is None else decode_layer(document)
+
+    def disk_usage(self) -> int:
+        """Return the bytes that the files of all layers hold."""
+        with self.store.read() as transaction:
+            return sum(decode_layer(document).size for _, document in transaction.list(LAYER))
+
+    def tar(self, row: LayerRow) -> Iterator[bytes]:
+        """Yield the layer's uncompressed tar; raises BlobCorrupted at the end if it is not what the diff ID names."""
+        hash = hashlib.sha256()
+        with self.content.open(row.blob) as file:
+            reader = Decompressed(file)
+            try:
+                while data := reader.read(PIECE):
+                    hash.update(data)
+                    yield data
+            except InvalidCompression as exc:
+                raise BlobCorrupted(row.blob, str(exc)) from exc
+        if f"sha256:{hash.hexdigest()}" != row.diff_id:
+            raise BlobCorrupted(row.blob, f"its content hashes to {hash.hexdigest()}")
+
+    @contextmanager
+    def addition(self) -> Iterator[Addition]:
+        """Give an addition; leaving the ``with`` ends it and removes what no image uses."""
+        addition = Addition(self, f"image-{new_id()}")
+        self.content.lease(addition.lease)
+        try:
+            yield addition
+        finally:
+            self.store.write_now(lambda t: t.end_lease(addition.lease))
+            with self._lock:
+                self._held.subtract(addition.held)
+                self._held += Counter()  # forget the zeros
+            self.drop(addition.held)
+
+    def hold(self, chain_id: str) -> None:
+        """Keep the layer from being dropped until the addition that asked for it ends."""
+        with self._lock:
+            self._held[chain_id] += 1
+
+    def drop(self, chain_ids: Iterable[str]) -> list[str]:
+        """Remove those of the layers that are not in use; return their chain IDs, upper ones first.
+
+        Snapshots on which containers stand stay on disk until :meth:`sweep` finds them free.
+        """
+        asked = set(chain_ids)
+        if not asked:
+            return []
+        with self._lock:
+            held = set(self._held)
+
+            def change(transaction: Transaction) -> tuple[list[str], list[str]]:
+                unused = asked - held - layers_in_use(transaction)
+                rows = dict(transaction.list(LAYER))
+                order = sorted(unused, key=lambda chain_id: -_depth(chain_id, rows))
+                return order, [chain_id for chain_id in order if transaction.delete(LAYER, chain_id)]
+
+            order, dropped = self.store.write_now(change)
+            for chain_id in order:
+                self._remove_snapshot(chain_id)
+        self.content.collect(_referenced_blobs)
+        return dropped
+
+    def sweep(self) -> None:
+        """Remove the layers, snapshots and blobs that no image uses: leftovers of a crash and of removed containers."""
+        with self.store.read() as transaction:
+            rows = {chain_id for chain_id, _ in transaction.list(LAYER)}
+        snapshots = self.snapshotter.list()
+        self.drop(rows | {info.key for info in snapshots if info.committed and info.key.startswith("sha256:")})
+
+    def _remove_snapshot(self, chain_id: str) -> None:
+        try:
+            self.snapshotter.remove(chain_id)
+        except (HasChildren, NoSuchSnapshot):
+            pass  # a container stands on it: sweep comes back
+
+
+class Addition:
+    """One operation that brings layers and images in; made by ``LayerStore.addition``."""
+
+    def __init__(self, layers: LayerStore, lease: str) -> None:
+        self.lease = lease
+        self.held: list[str] = []
+        self._layers = layers
+        self._new: dict[str, LayerRow] = {}
+
+    def reuse(self, chain_id: str) -> bool:
+        """Return whether the layer is here already, whole; it will stay until this addition has ended."""
+        if chain_id in self._new:
+            return True
+        self._hold(chain_id)
+        return self._layers.get(chain_id) is not None and self._layers.snapshotter.exists(chain_id)
+
+    def layer(
+        self,
+        source: Readable,
+        parent: str,
+        *,
+        position: int = 0,
+        diff_id: str = "",
+        blob: Descriptor | None = None,
+        observe: Callable[[int], None] | None = None,
+    ) -> str:
+        """Unpack a layer's tar, compressed or not, on top of the chain ID ``parent`` ("": none); return its chain ID.
+
+        ``diff_id`` and ``blob`` are what it must turn out to be; ``position`` counts from 0 for error texts; ``observe``
+        is told how many bytes of ``source`` were read. Raises InvalidLayer, DigestMismatch, SizeMismatch, SystemFailure.
+        """
+        raw = Peekable(Tee(source, observe=observe))
+        with failures(), ExitStack() as undo:
+            compression = detect(raw.peek(_MAGIC))
+            kept = compression in MEDIA_TYPES
+            stored_as = compression if kept else "gzip"
+            expected = blob if kept else None
+            ingest = undo.enter_context(
+                self._layers.content.ingest(
+                    expected.digest if expected else None, expected.size if expected else None, lease=self.lease
+                )
+            )
+            compressor = None if kept else GzipWriter(ingest)
+            incoming = Tee(raw, write=ingest.write) if kept else raw
+            tar = Tee(Decompressed(incoming), write=compressor.write if compressor else None)
+            key = f"{EXTRACTION}{new_id()}"
+            snapshotter = self._layers.snapshotter
+            snapshotter.prepare(key, parent or None)
+            undo.callback(_remove_if_there, snapshotter, key)
+            applied = snapshotter.apply(key, tar)
+            if compressor is not None:
+                compressor.finish()
+            if diff_id and applied.diff_id != diff_id:
+                raise InvalidLayer(
+                    f'invalid diffID for layer {position}: expected "{diff_id}", got "{applied.diff_id}"'
+                )
+            if blob is not None and not compression and applied.diff_id != blob.digest:
+                raise DigestMismatch(blob.digest, applied.diff_id)
+            stored = ingest.commit(MEDIA_TYPES[stored_as])
+            chain_id = next_chain_id(parent, applied.diff_id)
+            self._hold(chain_id)
+            try:
+                snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size)
+            except SnapshotExists:
+                pass  # another addition brought the same layer meanwhile; ours is removed
+        self._new[chain_id] = LayerRow(
+            diff_id=applied.diff_id,
+            parent=parent,
+            size=applied.size,
+            tar_size=tar.count,
+            blob=stored.digest,
+            blob_size=stored.size,
+            compression=stored_as,
+        )
+        return chain_id
+
+    def diff_id(self, chain_id: str) -> str:
+        """Return the diff ID of a layer that this addition unpacked."""
+        return self._new[chain_id].diff_id
+
+    def commit(self, images: Sequence[NewImage]) -> dict[str, str]:
+        """Make the images, their layers and names visible, all at once and durably.
+
+        Returns the names that meant another image before, with that image's id: it lives on without the name.
+        """
+
+        def change(transaction: Transaction) -> dict[str, str]:
+            now_ns = clock.now_ns()
+            for chain_id, row in self._new.items():
+                if transaction.get(LAYER, chain_id) is None:
+                    transaction.put(LAYER, chain_id, encode(row))
+            moved: dict[str, str] = {}
+            for image in images:
+                moved |= _put_image(transaction, image, now_ns)
+            return moved
+
+        return self._layers.store.write_now(change)
+
+    def _hold(self, chain_id: str) -> None:
+        self._layers.hold(chain_id)
+        self.held.append(chain_id)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what reading, unpacking and storing a layer raises into errors in Docker's words."""
+    try:
+        yield
+    except (InvalidTar, InvalidCompression, CompressionBomb) as exc:
+        raise InvalidLayer(f"Error processing tar file(exit status 1): {exc}") from exc
+    except OSError as exc:
+        reason = (exc.strerror or str(exc)).lower()
+        raise SystemFailure(f"write {exc.filename}: {reason}" if exc.filename else reason) from exc
+
+
+def next_chain_id(parent: str, diff_id: str) -> str:
+    """Return the chain ID of a layer on top of ``parent`` ("": of the lowest layer)."""
+    return digest_of(f"{parent} {diff_id}".encode()) if parent else diff_id
+
+
+def layers_in_use(transaction: ReadTransaction) -> set[str]:
+    """Return the chain IDs that the images' rows name."""
+    return {chain_id for _, document in transaction.list(IMAGE) for chain_id in decode_image(document).layers}
+
+
+def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[str, str]:
+    id = digest_of(image.document)
+    known = transaction.get(IMAGE, id)
+    row = (
+        ImageRow(config=image.document.decode(), layers=tuple(image.layers), parent=image.parent, added_ns=now_ns)
+        if known is None
+        else decode_image(known)
+    )
+    if image.names:
+        row = msgspec.structs.replace(row, tagged_ns=now_ns)
+    transaction.put(IMAGE, id, encode(row))
+    moved = {}
+    for name in image.names:
+        holder = transaction.lookup(IMAGE, name)
+        if holder is not None and holder != id:
+            transaction.release(IMAGE, name)
+            moved[name] = holder
+        transaction.claim(IMAGE, name, id)
+    return moved
+
+
+def _referenced_blobs(transaction: ReadTransaction) -> set[str]:
+    return {decode_layer(document).blob for _, document in transaction.list(LAYER)}
+
+
+def _depth(chain_id: str, rows: dict[str, bytes]) -> int:
+    depth = 0
+    while chain_id in rows:
+        chain_id = decode_layer(rows[chain_id]).parent
+        depth += 1
+    return depth
+
+
+def _remove_if_there(snapshotter: Snapshotter, key: str) -> None:
+    try:
+        snapshotter.remove(key)
+    except NoSuchSnapshot:
+        pass  # it was committed

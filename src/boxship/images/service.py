@@ -1,0 +1,312 @@
+"""The image service: what the API asks for (``api.backend.Images``) and what the engine needs.
+
+Answers about images come from the store alone and never wait. What changes images runs in threads; removals go one at a
+time, additions in parallel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import msgspec
+
+from boxship.base import clock
+from boxship.base.errors import Conflict, NotFound
+from boxship.content import ContentStore
+from boxship.images import changes as instructions
+from boxship.images import describe, feed, hello, importing, listing, loading, progress, reference, removal, saving
+from boxship.images import platform as platforms
+from boxship.images.catalog import Catalog, find, means_id
+from boxship.images.elf import ARCHITECTURES
+from boxship.images.feed import Feed, Message, Report
+from boxship.images.filters import Filters
+from boxship.images.layers import LayerStore, NewImage
+from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
+from boxship.images.streams import Tee
+from boxship.snapshots.snapshotter import Snapshotter
+from boxship.spec.docker.container import ContainerConfig, GraphDriver
+from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
+from boxship.spec.oci import digest_of
+from boxship.store import Store, Transaction
+
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+"""Publish an event: object type, action, id, attributes."""
+
+# The service has a method of the name "list", so its annotations can't use that word.
+Rows = list[ImageSummary]
+Steps = list[HistoryItem]
+Removed = list[DeleteItem]
+Ids = list[str]
+Outcomes = list[loading.Outcome]
+
+
+class ImageService:
+    """All images of one engine. ``users`` tells which containers were made from which image.
+
+    ``temporary`` is the directory where archives wait while they are loaded; default: beside the database.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        content: ContentStore,
+        snapshotter: Snapshotter,
+        *,
+        emit: Emit,
+        users: Callable[[], Iterable[ImageUser]],
+        temporary: str | None = None,
+    ) -> None:
+        self.layers = LayerStore(store, content, snapshotter)
+        self._store = store
+        self._catalog = Catalog(store)
+        self._emit = emit
+        self._users = users
+        self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
+        self._removing = asyncio.Lock()
+
+    # for the engine
+
+    def resolve(self, ref: str) -> Image:
+        """Return the image that a person means by ``ref``. Raises InvalidReference, NoSuchImage."""
+        return self._catalog.resolve(ref)
+
+    def get(self, id: str) -> Image:
+        """Return the image with this id. Raises NoSuchImage."""
+        return self._catalog.get(id)
+
+    async def sweep(self) -> None:
+        """Remove layers and blobs that no image uses: at the start, and after a container of a removed image went."""
+        async with self._removing:
+            await asyncio.to_thread(self.layers.sweep)
+
+    # reading
+
+    async def list(self, *, all: bool, filters: Filters, shared_size: bool, digests: bool) -> Rows:
+        """Return the rows of ``image ls``, newest first. Raises InvalidInput for a filter that is not known."""
+        del digests  # images that were not pulled have none
+        users = list(self._users())
+        return await asyncio.to_thread(listing.rows, self._catalog, users, filters, all=all, shared_size=shared_size)
+
+    async def inspect(self, ref: str) -> ImageInspect:
+        """Return everything about one image. Raises NoSuchImage."""
+        image = self.resolve(ref)
+        snapshotter = self.layers.snapshotter
+        data = await asyncio.to_thread(snapshotter.graph_data, image.chain_id) if image.chain_id else None
+        return describe.inspect(image, GraphDriver(name=snapshotter.name, data=data))
+
+    async def history(self, ref: str) -> Steps:
+        """Return how the image came to be, newest step first. Raises NoSuchImage."""
+        image = self.resolve(ref)
+        return describe.history(image, self._catalog.layer_sizes(image), self._parent)
+
+    # names and removal
+
+    async def tag(self, ref: str, repository: str, tag: str) -> None:
+        """Give the image one more name. Raises InvalidReference, NoSuchImage."""
+
+        def change(transaction: Transaction) -> tuple[str, reference.Reference]:
+            id = find(transaction, ref)
+            name = reference.parse_tagged(repository, tag)
+            document = transaction.get(IMAGE, id)
+            assert document is not None
+            row = msgspec.structs.replace(decode_image(document), tagged_ns=clock.now_ns())
+            transaction.put(IMAGE, id, encode(row))
+            if transaction.lookup(IMAGE, str(name)) != id:
+                transaction.release(IMAGE, str(name))
+                transaction.claim(IMAGE, str(name), id)
+            return id, name
+
+        id, name = await self._store.write(change)
+        self._event("tag", id, name.familiar)
+
+    async def remove(self, ref: str, *, force: bool, prune: bool) -> Removed:
+        """Take a name away, or delete the image with its last one. Raises NoSuchImage, Conflict."""
+        async with self._removing:
+            return await self._remove(ref, force=force, prune=prune)
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        """Delete the images that no container uses: untagged ones, or all with the filter ``dangling=false``."""
+        async with self._removing:
+            chosen = await asyncio.to_thread(listing.prunable, self._catalog, list(self._users()), filters)
+            before = await asyncio.to_thread(self.layers.disk_usage)
+            deleted: Removed = []
+            for refs in chosen:
+                try:
+                    for ref in refs:
+                        deleted += await self._remove(ref, force=False, prune=True)
+                except (NotFound, Conflict):
+                    pass  # it went with another one, or was taken into use meanwhile
+            await asyncio.to_thread(self.layers.sweep)
+            reclaimed = max(0, before - await asyncio.to_thread(self.layers.disk_usage))
+        self._emit("image", "prune", "", {"reclaimed": str(reclaimed)})
+        return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
+
+    # bringing images in and out
+
+    async def pull(self, reference: str, tag: str, *, platform: str | None, auth: str | None) -> AsyncIterator[Message]:
+        """Materialise the built-in image: there is no other source of pulls. Raises NotFound for any other name."""
+        del auth
+        wanted = _pulled(reference, tag)
+        if str(wanted) != hello.NAME:
+            raise NotFound(
+                f"pull access denied for {wanted.familiar_name}, repository does not exist or may require "
+                "'docker login': this version has no registry client yet, "
+                "use 'boxship image bootstrap', 'load' or 'import'"
+            )
+        architecture = (platforms.parse(platform) if platform else platforms.host()).architecture
+        if architecture not in ARCHITECTURES:
+            raise NotFound(f"no matching manifest for {platform or architecture} in the manifest list entries")
+        yield progress.status("Pulling from library/hello-world", wanted.tag or "")
+        id, new = await asyncio.to_thread(self._store_hello, architecture)
+        layer = self.get(id).diff_ids[0].partition(":")[2][:12]
+        yield progress.status("Pull complete" if new else "Already exists", layer)
+        yield progress.status(f"Digest: {id}")
+        self._event("pull", id, wanted.familiar)
+        happened = "Downloaded newer image for" if new else "Image is up to date for"
+        yield progress.status(f"Status: {happened} {wanted.familiar}")
+
+    async def import_(
+        self,
+        source: AsyncIterator[bytes] | str,
+        *,
+        repository: str,
+        tag: str,
+        message: str,
+        changes: Sequence[str],
+        platform: str | None,
+    ) -> AsyncIterator[Message]:
+        """Make an image of one layer from a tar stream, or from the tar at a URL; the last message is its id."""
+        name = reference.parse_tagged(repository, tag) if repository else None
+        description = importing.Description(
+            config=instructions.apply(ContainerConfig(), changes),
+            comment=message or f"Imported from {source if isinstance(source, str) else '-'}",
+            platform=platforms.parse(platform) if platform else platforms.host(),
+            names=[str(name)] if name else [],
+        )
+        download = importing.Download(importing.full_url(source)) if isinstance(source, str) else None
+        if download is not None:
+            yield progress.status(f"Downloading from {download.url}")
+        stored: Ids = []
+
+        def work(stream: Feed, report: Report) -> None:
+            observe = None if download is None else download.meter(report)
+            stored.append(importing.store_image(self.layers, Tee(stream, observe=observe), description))
+
+        body = source if download is None else download.chunks()
+        assert not isinstance(body, str)
+        async for said in feed.run(work, body):
+            yield said
+        (id,) = stored
+        if name:
+            self._event("tag", id, name.familiar)
+        self._event("import", id, id)
+        yield progress.status(id)
+
+    async def load(self, source: AsyncIterator[bytes], *, quiet: bool) -> AsyncIterator[Message]:
+        """Store the images of an archive, all or none."""
+        outcome: Outcomes = []
+
+        def work(stream: Feed, report: Report) -> None:
+            said = None if quiet else report
+            outcome.append(loading.load(self.layers, stream, said, self._temporary, platforms.host()))
+
+        async for said in feed.run(work, source):
+            yield said
+        (done,) = outcome
+        for image in done.images:
+            self._event("load", image.id, image.id)
+            for name in image.names:
+                shown = reference.parse(name).familiar
+                if name in done.moved:
+                    yield progress.stream(
+                        f"The image {shown} already exists, "
+                        f"renaming the old one with ID {done.moved[name]} to empty string\n"
+                    )
+                yield progress.stream(f"Loaded image: {shown}\n")
+            if not image.names:
+                yield progress.stream(f"Loaded image ID: {image.id}\n")
+
+    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+        """Return the archive of these images in pieces. Raises NotFound before the first one."""
+
+        def start() -> tuple[Sequence[saving.Selected], Iterator[bytes]]:
+            with self._store.read() as transaction:
+                selected = saving.select(transaction, refs)
+            return selected, saving.write(self.layers, selected)
+
+        selected, pieces = await asyncio.to_thread(start)
+        for image in selected:
+            self._event("save", image.id, image.id)
+        return _in_threads(pieces)
+
+    # private
+
+    def _parent(self, id: str) -> Image | None:
+        try:
+            return self.get(id)
+        except NotFound:
+            return None
+
+    def _event(self, action: str, id: str, name: str) -> None:
+        self._emit("image", action, id, {**(self.get(id).config.labels or {}), "name": name})
+
+    async def _remove(self, ref: str, *, force: bool, prune: bool) -> Removed:
+        users = list(self._users())
+
+        def change(transaction: Transaction) -> Sequence[removal.Step]:
+            id = find(transaction, ref)
+            name = None if means_id(ref, id) else str(reference.parse(ref).with_default_tag())
+            steps = removal.plan(ref, id, name, removal.known(transaction), users, force=force, prune=prune)
+            for step in steps:
+                if step.name is not None:
+                    transaction.release(IMAGE, step.name)
+                else:
+                    transaction.delete(IMAGE, step.id)
+            return steps
+
+        images = {image.id: image for image in await asyncio.to_thread(self._catalog.all)}
+        steps = await self._store.write(change)
+        deleted = [images[step.id] for step in steps if step.name is None and step.id in images]
+        dropped = await asyncio.to_thread(self.layers.drop, {layer for image in deleted for layer in image.layers})
+        items = []
+        for step in steps:
+            labels = images[step.id].config.labels if step.id in images else None
+            action = "delete" if step.name is None else "untag"
+            self._emit("image", action, step.id, {**(labels or {}), "name": step.id})
+            if step.name is None:
+                items.append(DeleteItem(deleted=step.id))
+            else:
+                items.append(DeleteItem(untagged=reference.parse(step.name).familiar))
+        return items + [DeleteItem(deleted=chain_id) for chain_id in dropped]
+
+    def _store_hello(self, architecture: str) -> tuple[str, bool]:
+        """Store the built-in image if it is not there; return its id and whether its name is new."""
+        tar = hello.layer(architecture)
+        document = hello.config(architecture, tar)
+        id, chain_id = digest_of(document), digest_of(tar)
+        with self._store.read() as transaction:
+            new = transaction.lookup(IMAGE, hello.NAME) != id
+        if new:
+            with self.layers.addition() as addition:
+                if not addition.reuse(chain_id):
+                    addition.layer(BytesIO(tar), "", diff_id=chain_id)
+                addition.commit([NewImage(document, (chain_id,), (hello.NAME,))])
+        return id, new
+
+
+def _pulled(name: str, tag: str) -> reference.Reference:
+    """Return what a pull's ``fromImage`` and ``tag`` mean; the tag may be a digest."""
+    if tag.startswith("sha256:"):
+        return reference.parse(f"{name}@{tag}")
+    parsed = reference.parse(f"{name}:{tag}" if tag else name)
+    return parsed.with_default_tag()
+
+
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield from an iterator that blocks."""
+    while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
+        yield piece
