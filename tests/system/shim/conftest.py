@@ -66,7 +66,7 @@ class Control:
         with theirs:
             answer = self.request("attach", (theirs.fileno(),), **{"stdout": True, "stderr": True, **fields})
         assert answer["ok"], answer
-        return Client(self._stack.enter_context(ours))
+        return self.client(ours)
 
     def exec(self, *args: str, client: bool = True, **fields: Any) -> tuple[dict[str, Any], Client | None]:
         process = fields.pop("process", {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
@@ -75,7 +75,10 @@ class Control:
             return self.request("exec", **fields), None
         ours, theirs = socket.socketpair()
         with theirs:
-            return self.request("exec", (theirs.fileno(),), **fields), Client(self._stack.enter_context(ours))
+            return self.request("exec", (theirs.fileno(),), **fields), self.client(ours)
+
+    def client(self, sock: socket.socket) -> Client:
+        return Client(self._stack.enter_context(sock))
 
     def close(self) -> None:
         self.sock.close()
