@@ -1,0 +1,117 @@
+"""Engines for system tests: one per module, with a busybox image; the suite ends with a look for what was left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.engine import Engine
+from harness.images import busybox_tar
+from harness.terminal import Terminal
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs root when we are not, and say so."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Fail when mounts, cgroups or processes of ours outlive the suite."""
+    before = _traces()
+    yield
+    left = _traces() - before
+    assert not left, f"left behind: {sorted(left)}"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """A running engine with the image ``busybox``; tests of a module share it and clean up their containers."""
+    engine = Engine()
+    try:
+        engine.start()
+        load_busybox(engine)
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture
+def fresh_engine() -> Iterator[Engine]:
+    """An engine of one test, for tests that kill it."""
+    engine = Engine()
+    try:
+        engine.start()
+        load_busybox(engine)
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture(autouse=True)
+def no_containers_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove what a test left on its module's engine, so that the next one starts clean."""
+    yield
+    if "engine" in request.fixturenames:
+        engine = request.getfixturevalue("engine")
+        for row in engine.api("GET", "/containers/json?all=1")[1]:
+            engine.api("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+
+
+@pytest.fixture
+def terminal(request: pytest.FixtureRequest) -> Iterator[object]:
+    """Run the docker CLI on terminals of their own: ``terminal(engine, "run", "-it", ...)``."""
+    opened: list[Terminal] = []
+
+    def run(engine: Engine, *args: str, **options: int) -> Terminal:
+        opened.append(
+            Terminal([*engine.namespace.prefix(), "docker", *args], env=engine.client_environment(), **options)
+        )
+        return opened[-1]
+
+    yield run
+    for each in opened:
+        each.close()
+
+
+def load_busybox(engine: Engine, name: str = "busybox") -> None:
+    """Import the host's static busybox as an image."""
+    try:
+        tar = busybox_tar()
+    except FileNotFoundError:
+        pytest.skip("busybox-static is not installed")
+    path = engine.root / "busybox.tar"
+    path.write_bytes(tar)
+    engine.docker("import", "--change", 'CMD ["sh"]', str(path), name)
+    path.unlink()
+
+
+def needs(program: str) -> None:
+    """Skip the test when a peer program is missing."""
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+
+
+def _traces() -> set[str]:
+    found = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if "boxship" in line:
+            found.add(f"mount {line.split()[4]}")
+    for root in Path("/sys/fs/cgroup").glob("*/boxship"):
+        found |= {f"cgroup {entry}" for entry in root.iterdir() if entry.is_dir()}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                name = (entry / "comm").read_text().strip()
+            except OSError:
+                continue
+            if name.startswith("boxship-"):
+                found.add(f"process {entry.name} {name}")
+    return found
