@@ -41,6 +41,7 @@ async def serve_websocket(call: Call, session: StreamSession) -> web.StreamRespo
     """Relay a websocket to the session until either ends."""
     relay = WebsocketRelay(framed=session.multiplexed)
     serving = asyncio.ensure_future(session.serve(relay.stream))
+    serving.add_done_callback(lambda _: relay.stream.close())  # a session that failed has not detached it
     try:
         await relay.run(call.request)
         await serving

@@ -32,7 +32,7 @@ MAX_FIELD = 256 * 1024  # bytes of one header: X-Registry-Config carries all cre
 IDLE_TIMEOUT = 3600.0  # seconds a connection may stay without a request
 
 
-class ClientGone(Exception):  # noqa: N818  (not an error of ours)
+class ClientGone(Exception):
     """The client left while a streaming handler served it; nobody reads an answer."""
 
 
@@ -62,8 +62,16 @@ class Connection(web.RequestHandler):
             auto_decompress=False,  # a gzipped tar with a Content-Encoding header is still meant as a gzipped tar
             max_msg_queue_size=self._max_msg_queue_size,
         )
+        self._tasks = manager.tasks
         self.request_body: StreamReader | None = None  # of the request being handled
         self.on_departure: Callable[[], object] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        task = self._task_handler
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp declares None, asyncio asks for a flag
         """Keep the connection if an answer is owed: the client may only have closed its sending side."""
@@ -116,6 +124,8 @@ class Server(web.Server):
 
     def __init__(self, handler: type_of_handler) -> None:
         super().__init__(handler)
+        # asyncio refers to its tasks weakly: a handler that outlives its connection must not be collected while it waits.
+        self.tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> Connection:
         return Connection(self)

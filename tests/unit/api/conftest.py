@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import json as json_module
 from types import SimpleNamespace
 
 import aiohttp
@@ -18,9 +19,8 @@ class Recorder:
         self._methods = methods
 
     def __getattr__(self, name):
-        method = self._methods[name]
-
         def call(*args, **kwargs):
+            method = self._methods[name]
             self.calls.append((name, args, kwargs))
             if isinstance(method, Exception):
                 return _fail(method)
@@ -77,7 +77,9 @@ def ask(api):
                     method, url, json=json, data=data, headers=headers, allow_redirects=False
                 ) as answer:
                     text = await answer.text()
-                    body = await answer.json() if answer.content_type == "application/json" and text else text
+                    body = text
+                    with contextlib.suppress(ValueError):
+                        body = json_module.loads(text)
                     return SimpleNamespace(status=answer.status, headers=answer.headers, body=body, text=text)
 
         return asyncio.run(main())

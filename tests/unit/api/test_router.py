@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiohttp
 import pytest
 from aiohttp import web
 from hypothesis import given
@@ -11,6 +12,7 @@ from boxship.api.errors import STATUS
 from boxship.api.router import Kind, Level, Route, Router, parse_target
 from boxship.api.server import make_router
 from boxship.base import errors
+from boxship.http.server import Server
 
 
 def all_routes():
@@ -211,9 +213,6 @@ def test_one_bad_query_is_a_400(ask):
 )
 def test_web_pages_are_not_served_over_plain_tcp(headers, status):
     """Cross-site requests and rebound names both come from browsers."""
-    import aiohttp
-
-    from boxship.http.server import Server
 
     async def hello(call):
         return web.Response()
@@ -222,7 +221,10 @@ def test_web_pages_are_not_served_over_plain_tcp(headers, status):
         server = Server(Router([Route("GET", "/x", hello, Level.READ, Kind.SYSTEM)]))
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/x", headers=headers) as answer:
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://127.0.0.1:{port}/x", headers=headers) as answer,
+        ):
             assert answer.status == status
         listener.close()
         await server.shutdown(0.1)

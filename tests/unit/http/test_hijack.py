@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -173,12 +174,12 @@ def test_abrupt_clients_leave_no_descriptor_and_no_task(serve):
 
             await rude(3)
             await settled()
-            descriptors = len(os.listdir("/proc/self/fd"))
+            descriptors = len(list(Path("/proc/self/fd").iterdir()))
             for step in range(200):
                 await rude(step % 4)
             await settled()
             gc.collect()
-            assert len(os.listdir("/proc/self/fd")) == descriptors
+            assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
     asyncio.run(main())
 
