@@ -133,6 +133,8 @@ class _Unpacker:
                     if self._whiteouts is not None:
                         self._whiteouts.wrote(parent_fd, name, path)
             except OSError as exc:
+                if self._reader.stream_failed:
+                    raise
                 raise _translated(exc, entry.name) from exc
         for path in sorted(self._directory_times, reverse=True):
             directory, _, name = path.rpartition("/")

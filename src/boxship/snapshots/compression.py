@@ -87,7 +87,13 @@ KINDS: tuple[_Kind, ...] = (
 )
 _LONGEST = max(len(kind.magic) for kind in KINDS)
 # OSError is what bz2 raises for bad data; nothing else can raise it inside a decompressor.
-_ERRORS: tuple[type[Exception], ...] = (igzip_lib.IsalError, lzma.LZMAError, zstandard.ZstdError, ValueError, OSError)
+_ERRORS: tuple[type[Exception], ...] = (
+    igzip_lib.IsalError,  # type: ignore[assignment]  # its stub declares the class as an instance
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    ValueError,
+    OSError,
+)
 
 
 def detect(start: bytes) -> str:

@@ -122,6 +122,7 @@ class TarReader:
         self._padding = 0
         self._entries = 0
         self.total = 0  # bytes read from the stream
+        self.stream_failed = False  # the exception in flight is the stream's own
 
     def __iter__(self) -> Iterator[Entry]:
         while (entry := self.next()) is not None:
@@ -179,7 +180,9 @@ class TarReader:
 
     def _fill(self) -> bool:
         """Read the next piece after the current one was used up; return False at the end of the stream."""
+        self.stream_failed = True
         self._piece = self._stream.read(_PIECE)
+        self.stream_failed = False
         self._position = 0
         self.total += len(self._piece)
         if self.total > self._limits.size:

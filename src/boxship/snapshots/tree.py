@@ -87,31 +87,32 @@ def usage(directory_fd: int) -> int:
     """
     seen: set[tuple[int, int]] = set()
     total = 0
-    try:
-        for _, _, status in walk(directory_fd):
-            key = (status.st_dev, status.st_ino)
-            if not stat.S_ISDIR(status.st_mode) and (status.st_nlink == 1 or key not in seen):
-                seen.add(key)
-                total += status.st_size
-    except OSError as exc:
-        if exc.errno not in (errno.ENAMETOOLONG, errno.ESTALE):
-            raise
+    for _, _, status in walk(directory_fd, strict=False):
+        key = (status.st_dev, status.st_ino)
+        if not stat.S_ISDIR(status.st_mode) and (status.st_nlink == 1 or key not in seen):
+            seen.add(key)
+            total += status.st_size
     return total
 
 
-def walk(directory_fd: int) -> Iterator[tuple[str, int, os.stat_result]]:
+def walk(directory_fd: int, *, strict: bool = True) -> Iterator[tuple[str, int, os.stat_result]]:
     """Yield ``(path, parent_fd, status)`` of all below the directory, sorted by name, a directory before its content.
 
     ``path`` is relative to the start; its last component lies in ``parent_fd``, valid until the next one is asked for.
-    What vanishes meanwhile is left out. Raises OSError: ENAMETOOLONG below paths longer than PATH_MAX, ESTALE when a
-    directory is moved away during the walk.
+    What vanishes meanwhile is left out. Raises OSError: ENAMETOOLONG below paths longer than PATH_MAX (left out without
+    ``strict``), ESTALE when a directory is moved away during the walk (it ends there without ``strict``).
     """
     levels = [_Level(os.open(".", DIRECTORY, dir_fd=directory_fd), "")]
     try:
         while levels:
             level = levels[-1]
             if not level.pending:
-                _ascend(levels)
+                try:
+                    _ascend(levels)
+                except OSError as exc:
+                    if strict or exc.errno != errno.ESTALE:
+                        raise
+                    return
                 continue
             name = level.pending.pop()
             try:
@@ -122,6 +123,8 @@ def walk(directory_fd: int) -> Iterator[tuple[str, int, os.stat_result]]:
             yield path, level.fd, status
             if stat.S_ISDIR(status.st_mode):
                 if len(path) > _PATH_MAX:
+                    if not strict:
+                        continue
                     raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
                 try:
                     levels.append(_Level(os.open(name, DIRECTORY, dir_fd=level.fd), f"{path}/"))

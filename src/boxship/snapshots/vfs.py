@@ -80,7 +80,7 @@ class VfsSnapshotter(DirectorySnapshotter):
     def usage(self, key: str) -> int:
         sizes: dict[tuple[int, int], int] = {}
         with self._trees(key) as (before_fd, after_fd):
-            _, changed = _compare(before_fd, after_fd)
+            _, changed = _compare(before_fd, after_fd, strict=False)
         for status in changed.values():
             if not stat.S_ISDIR(status.st_mode):
                 sizes[status.st_dev, status.st_ino] = status.st_size
@@ -149,13 +149,15 @@ class _Deletions:
         self._written.add(path)
 
 
-def _compare(before_fd: int | None, after_fd: int) -> tuple[dict[str, ChangeKind], dict[str, os.stat_result]]:
+def _compare(
+    before_fd: int | None, after_fd: int, *, strict: bool = True
+) -> tuple[dict[str, ChangeKind], dict[str, os.stat_result]]:
     """Return the changed paths with their kinds, and the status of those that are there."""
     before = {} if before_fd is None else {path: status for path, _, status in tree.walk(before_fd)}
     found: dict[str, ChangeKind] = {}
     changed: dict[str, os.stat_result] = {}
     directories = {""}
-    for path, _, status in tree.walk(after_fd):
+    for path, _, status in tree.walk(after_fd, strict=strict):
         if stat.S_ISDIR(status.st_mode):
             directories.add(path)
         known = before.pop(path, None)
