@@ -313,8 +313,12 @@ def read_route(payload: bytes) -> Route:
 
 def mac_bytes(mac: str) -> bytes:
     """Return the six bytes of a MAC address written with colons; raises ValueError."""
-    packed = bytes.fromhex(mac.replace(":", ""))
-    if len(packed) != 6:
+    parts = mac.split(":")
+    try:
+        packed = bytes(int(part, 16) for part in parts if len(part) == 2)
+    except ValueError:
+        packed = b""
+    if len(packed) != 6 or len(parts) != 6:
         raise ValueError(f"not a MAC address: {mac}")
     return packed
 

@@ -77,6 +77,7 @@ class NetworkService:
         self._addresses: ipam.AddressSpace | None = None
         self._firewall: Firewall | None = None
         self._ports = PortTable(reserve, read_random_range())
+        self._disturbed = False
         self._restoring: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -333,15 +334,19 @@ class NetworkService:
     # -- rules that others have changed ------------------------------------------------------------------------------
 
     def _firewall_changed(self) -> None:
-        if self._firewall is not None and self._firewall.disturbed() and self._restoring is None:
+        if self._firewall is None or not self._firewall.disturbed():
+            return
+        self._disturbed = True
+        if self._restoring is None:
             self._restoring = asyncio.create_task(self._restore_firewall(), name="firewall repair")
 
     async def _restore_firewall(self) -> None:
         try:
-            if self._firewall is not None:
+            while self._disturbed and self._firewall is not None:
+                self._disturbed = False
                 self._firewall.apply()
                 _log.warning("the firewall table of %s was changed by another program and is restored", self._instance)
-            await asyncio.sleep(_RESTORE_PAUSE)
+                await asyncio.sleep(_RESTORE_PAUSE)
         except OSError as exc:
             _log.error("the firewall table of %s can't be restored: %s", self._instance, exc.strerror)
         finally:

@@ -37,7 +37,9 @@ class Lab:
         self.store = Store(f"{root}/boxship.db")
         self.children: list[int] = []
 
-    async def service(self, instance: str = "lab", sandboxes: dict[str, Sandbox] | None = None, **options: Any) -> NetworkService:
+    async def service(
+        self, instance: str = "lab", sandboxes: dict[str, Sandbox] | None = None, **options: Any
+    ) -> NetworkService:
         service = NetworkService(
             store=self.store,
             exec_root=f"{self.root}/exec",
@@ -63,7 +65,9 @@ class Lab:
             veth = rtnetlink.new_veth(
                 "lan0", master=bridge.index, mtu=1500, peer_name="eth0", peer_mac="02:00:00:00:00:02", peer_ns_fd=ns_fd
             )
-            host.execute([veth, rtnetlink.new_address(bridge.index, HOST_LAN, 24), rtnetlink.set_link("lanbr", up=True)])
+            host.execute(
+                [veth, rtnetlink.new_address(bridge.index, HOST_LAN, 24), rtnetlink.set_link("lanbr", up=True)]
+            )
             os.close(ns_fd)
             link = rtnetlink.find_link(inside, "eth0")
             assert link is not None
@@ -99,7 +103,9 @@ class Lab:
         self.children.append(pid)
         return pid
 
-    def fetch(self, where: str | None, address: str, port: int, kind: int = socket.SOCK_STREAM, timeout: float = 3) -> str:
+    def fetch(
+        self, where: str | None, address: str, port: int, kind: int = socket.SOCK_STREAM, timeout: float = 3
+    ) -> str:
         """Return what the server at an address answers a client in the namespace ``where``, or the error's name."""
 
         def client() -> str:
