@@ -78,7 +78,7 @@ def test_the_exact_name_is_found_beside_another_spelling():
     ],
 )
 def test_bad_bodies_are_invalid_json(text):
-    with pytest.raises(InvalidInput, match="^invalid JSON"):
+    with pytest.raises(InvalidInput, match=r"^invalid JSON"):
         decode(text.encode("latin-1"), CreateRequest)
 
 

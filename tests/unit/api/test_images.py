@@ -70,8 +70,7 @@ def test_import_reads_the_body_as_it_arrives(api, recorder):
     received = []
 
     async def import_(source, **options):
-        async for chunk in source:
-            received.append(chunk)
+        received.extend([chunk async for chunk in source])
         yield {"status": "sha256:abc"}
 
     async def main():

@@ -143,13 +143,11 @@ def test_attach_by_websocket_carries_bare_bytes(api, recorder, multiplexed):
             sock.close()
 
     async def main():
-        async with api(containers=recorder(attach=Once(multiplexed=multiplexed))) as (client, _):
-            async with client.ws_connect("http://x/containers/a/attach/ws?stream=1") as websocket:
-                await websocket.send_bytes(b"hello")
-                received = b""
-                async for message in websocket:
-                    received += message.data
-                assert received == b"hello!"
+        url = "http://x/containers/a/attach/ws?stream=1"
+        backend = recorder(attach=Once(multiplexed=multiplexed))
+        async with api(containers=backend) as (client, _), client.ws_connect(url) as websocket:
+            await websocket.send_bytes(b"hello")
+            assert b"".join([message.data async for message in websocket]) == b"hello!"
 
     asyncio.run(main())
 

@@ -53,8 +53,7 @@ def test_no_two_routes_are_the_same():
         (
             "/v1.0/_ping",
             400,
-            "client version 1.0 is too old. Minimum supported API version is 1.24, "
-            "please upgrade your client to a newer version",
+            "client version 1.0 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version",
         ),
         ("/v1.9/_ping", 400, "client version 1.9 is too old."),
         ("/v1.23/_ping", 400, "client version 1.23 is too old."),

@@ -137,9 +137,9 @@ def test_several_listeners_serve_the_same_api(tmp_path):
         opened.open(addresses, group="0", tls=None)
         await opened.start(Server(hello))
         for name in ("a", "b"):
-            async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(tmp_path / name))) as client:
-                async with client.get("http://x/") as answer:
-                    assert await answer.text() == "hello"
+            connector = aiohttp.UnixConnector(str(tmp_path / name))
+            async with aiohttp.ClientSession(connector=connector) as client, client.get("http://x/") as answer:
+                assert await answer.text() == "hello"
         await opened.close()
 
     asyncio.run(main())
