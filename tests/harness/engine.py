@@ -35,6 +35,7 @@ class Engine:
         self.socket = self.root / "boxship.sock"
         self.log = self.root / "boxshipd.log"
         self.environment: dict[str, str] = {}
+        (self.root / "daemon.json").write_text("{}")
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,7 +61,7 @@ class Engine:
                     *self.namespace.prefix(),
                     sys.executable,
                     "-c",
-                    "from boxship.daemon.main import main; main()",
+                    "import sys; from boxship.daemon.main import main; sys.exit(main())",
                     f"--host={self.host}",
                     f"--data-root={self.data_root}",
                     f"--exec-root={self.exec_root}",
@@ -151,7 +152,7 @@ class Engine:
 
     def boxship(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run our own CLI against this engine."""
-        program = (sys.executable, "-c", "from boxship.cli.main import main; main()")
+        program = (sys.executable, "-c", "import sys; from boxship.cli.main import main; sys.exit(main())")
         return self.docker(*args, program=program, **options)
 
     def client_environment(self) -> dict[str, str]:

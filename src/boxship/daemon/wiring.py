@@ -30,14 +30,12 @@ from boxship.engine.system import SystemService
 from boxship.images import ImageService, ImageUser
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
-from boxship.snapshots import OverlaySnapshotter, Snapshotter, VfsSnapshotter
+from boxship.snapshots import open_snapshotter
 from boxship.spec.docker.container import LogConfig, Ulimit
 from boxship.store import Store
 from boxship.volumes import VolumeService
 
 log = logging.getLogger(__name__)
-
-_SNAPSHOTTERS = {"overlay2": OverlaySnapshotter, "vfs": VfsSnapshotter}
 
 
 class Services:
@@ -100,9 +98,8 @@ async def start_services(config: DaemonConfig) -> Services:
     store = await asyncio.to_thread(Store, f"{settings.data_root}/boxship.db")
     instance = await asyncio.to_thread(_instance, store)
     content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
-    snapshotter: Snapshotter = await asyncio.to_thread(
-        _SNAPSHOTTERS[settings.storage_driver], f"{settings.data_root}/{settings.storage_driver}", store
-    )
+    snapshotter = await asyncio.to_thread(open_snapshotter, config.data_root, store, config.storage_driver or "")
+    settings = msgspec.structs.replace(settings, storage_driver=snapshotter.name)
     events = EventBus(store)
 
     def emit(container: Container, action: str, attributes: dict[str, str]) -> None:
@@ -197,9 +194,6 @@ async def start_services(config: DaemonConfig) -> Services:
 
 def engine_settings(config: DaemonConfig) -> EngineSettings:
     """Return the engine's part of the configuration. Raises SystemFailure for what this engine cannot do."""
-    driver = config.storage_driver or "overlay2"
-    if driver not in _SNAPSHOTTERS:
-        raise SystemFailure(f"error initializing graphdriver: driver not supported: {driver}")
     runtimes = {BUILTIN_RUNTIME: Runtime()}
     for name, fields in config.runtimes.items():
         runtimes[name] = Runtime(path=str(fields.get("path", name)), args=list(fields.get("runtimeArgs") or []))
@@ -224,7 +218,6 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         debug=config.debug,
         labels=list(config.labels),
         experimental=config.experimental,
-        storage_driver=driver,
         insecure_registries=list(config.insecure_registries),
         registry_mirrors=list(config.registry_mirrors),
     )

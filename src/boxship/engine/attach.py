@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable
 from typing import Protocol
 
 from boxship.base.errors import Conflict, InvalidInput
@@ -42,7 +42,7 @@ class AttachSession:
         stderr: bool,
         stream: bool,
         detach_keys: list[int],
-        replay: Callable[[], AsyncIterator[bytes]] | None,
+        replay: AsyncIterable[bytes] | None,
     ) -> None:
         self._container = container
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
@@ -60,7 +60,7 @@ class AttachSession:
         leftover, fd = stream.leftover, stream.detach()
         try:
             if self._replay is not None:
-                async for chunk in self._replay():
+                async for chunk in self._replay:
                     await asyncio.to_thread(write_all, fd, chunk)
         except OSError:
             os.close(fd)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported
 from boxship.engine import describe, top
 from boxship.engine.attach import AttachSession, check_attachable, parse_detach_keys
 from boxship.engine.container import Container
 from boxship.engine.execs import ExecService
+from boxship.engine.export import export
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
-from boxship.engine.logs import LogQuery, LogReader
+from boxship.engine.logs import LogQuery, LogStream
 from boxship.engine.model import NotRunning, State
 from boxship.engine.sampling import StatsSampler
 from boxship.engine.signals import parse_signal
@@ -72,6 +73,19 @@ class AttachOptions(Protocol):
 
     @property
     def detach_keys(self) -> str | None: ...
+
+
+class _Replay(NamedTuple):
+    """The log query of an attach that wants the past first."""
+
+    stdout: bool
+    stderr: bool
+    follow: bool = False
+    since: int = 0
+    until: int = 0
+    timestamps: bool = False
+    details: bool = False
+    tail: int = -1
 
 
 class ContainerService:
@@ -188,10 +202,8 @@ class ContainerService:
         check_attachable(container)
         config = container.spec.config
         replay = None
-        if options.logs:
-            reader = self._reader(container)
-            query = LogQuery(stdout=options.stdout, stderr=options.stderr)
-            replay = lambda: reader.stream(query)  # noqa: E731
+        if options.logs and container.spec.host_config.log_config.type == "json-file":
+            replay = LogStream(container, self._files.log_path(container.id), _Replay(options.stdout, options.stderr))
         session = AttachSession(
             container,
             stdin=options.stdin and config.open_stdin,
@@ -204,12 +216,12 @@ class ContainerService:
         self._emit(container, "attach", {})
         return session
 
-    async def logs(self, ref: str, query: LogQuery) -> LogStreamOf:
+    async def logs(self, ref: str, query: LogQuery) -> LogStream:
         """Accept a log request."""
         container = self._index.find(ref)
         if container.spec.host_config.log_config.type != "json-file":
             raise NotSupported("configured logging driver does not support reading")
-        return LogStreamOf(self._reader(container), query)
+        return LogStream(container, self._files.log_path(container.id), query)
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         """Set the size of the container's terminal."""
@@ -269,11 +281,7 @@ class ContainerService:
         """Return the container's files as a tar stream."""
         container = self._index.find(ref)
         self._emit(container, "export", {})
-        return self._export(container)
-
-    async def _export(self, container: Container) -> AsyncIterator[bytes]:
-        async for chunk in self._snapshotter_export(container.id):
-            yield chunk
+        return export(self._snapshotter, container.id)
 
     def _image_name(self, container: Container) -> str:
         typed = container.spec.config.image
@@ -289,6 +297,3 @@ class ContainerService:
         except NotFound:
             size = 0
         return writable, writable + size
-
-    def _reader(self, container: Container) -> LogReader:
-        return LogReader(container, self._files.log_path(container.id))

@@ -77,12 +77,11 @@ class Launcher:
     async def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            # close_fds keeps our sockets out of it; a new session keeps the terminal's Ctrl-C away from containers.
+            # It leaves our session itself; close_fds keeps our sockets out of it.
             self._process = await asyncio.to_thread(
                 subprocess.Popen,
                 launcher_process.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,
                 stdin=subprocess.DEVNULL,
             )
         self._channel = Channel(ours, self._answered, self._lost)

@@ -83,7 +83,7 @@ class StartComposer:
             spec,
             oci.Surroundings(
                 files_dir=self._files_owner(spec),
-                rootfs=rootfs["target"],
+                rootfs=str(rootfs["target"]),
                 cgroup_path=self.cgroup_path(spec),
                 network_namespace=self._network_namespace(container, index),
                 namespaces=_joined(limits, index),
