@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ NEIGHBOUR = "192.0.2.2"
 @pytest.mark.row("NET-21")
 def test_a_neighbour_finds_nothing_but_what_is_published_for_it(isolated, in_namespace, bindings):
     async def scenario(lab):
+        forward_packets()
         neighbour = lab.neighbour()
         service = await lab.service()
         web = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp", "127.0.0.1:8081:81/tcp"))
@@ -36,6 +38,7 @@ def test_a_neighbour_finds_nothing_but_what_is_published_for_it(isolated, in_nam
 
 def test_forged_addresses_reach_neither_host_loopback_nor_containers(isolated, in_namespace, bindings):
     async def scenario(lab):
+        forward_packets()
         neighbour = lab.neighbour()
         service = await lab.service()
         web = await lab.attach(service, "web", port_bindings=bindings("127.0.0.1:8081:81/tcp"))
@@ -55,6 +58,7 @@ def test_forged_addresses_reach_neither_host_loopback_nor_containers(isolated, i
         assert in_namespace(neighbour, lambda: answered("eth0", host_mac, control)) == [7777]
         assert in_namespace(neighbour, lambda: answered("eth0", host_mac, forged)) == []
         # A container, too, may not talk to the host's loopback, though the bridge lets loopback addresses pass.
+        assert lab.fetch(web.key, "172.17.0.1", 7777) == "172.17.0.2"  # now the host knows how to answer it
         bridge_mac = bytes.fromhex(mac_of("docker0"))
         inside = [("172.17.0.2", "127.0.0.1", 9999)]
         assert in_namespace(web.key, lambda: answered("eth0", bridge_mac, inside)) == []
@@ -82,6 +86,7 @@ def test_of_many_that_race_for_a_port_exactly_one_wins(isolated, bindings):
 
 def test_rules_that_others_flush_come_back(isolated, bindings):
     async def scenario(lab):
+        forward_packets()
         neighbour = lab.neighbour()
         service = await lab.service()
         web = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp"))
@@ -115,6 +120,11 @@ def test_a_host_that_did_not_forward_forwards_for_containers_only(isolated):
         await again.release(sandbox)
 
     isolated(scenario)
+
+
+def forward_packets():
+    """Let the host forward before Boxship starts, so that nothing but Boxship's own rules is in the way."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
 def mac_of(name):
