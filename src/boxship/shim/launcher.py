@@ -1,7 +1,7 @@
 """The launcher: a small process that forks shims and makes network namespaces, since boxshipd itself cannot.
 
 boxshipd starts it first of all and talks to it over a socketpair (see docs/architecture.md). It has one thread and nothing
-imported but what shims need: what it holds is what every shim shares, and a fork of it is a shim within a millisecond.
+imported but what shims need: what it holds is what all shims share, and a fork of it is a shim within a millisecond.
 It ends when boxshipd does; shims live on.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
 
+from boxship.linux import cgroup as cgroups
 from boxship.linux import prctl
 from boxship.shim import helper, netns
 from boxship.shim.shim import Shim
@@ -21,7 +23,7 @@ from boxship.wire import messages
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # meant for boxshipd, whose end we see
 
@@ -41,69 +43,94 @@ def main(fd: int) -> None:
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     _leave_session()
+    cgroups.layout()  # read once for all shims
     gc.collect()
-    gc.freeze()  # shims share these pages as long as nobody writes to them
+    gc.freeze()
     serve(sock, _run_shim)
 
 
 def serve(sock: socket.socket, run_shim: Callable[[dict[str, Any], list[int]], None]) -> None:
-    """Answer requests until the other side closes. ``run_shim(start, fds)`` is called in the fork of each shim."""
+    """Answer requests until the other side closes. ``run_shim(start, fds)`` is called in the fork of each shim.
+
+    The launcher forks before it reads a request: the child reads it, answers it, says that it has, and becomes what was
+    asked for. So nothing in a request can hurt the launcher, and the launcher hardly ever writes to its memory: what it
+    leaves alone stays shared by all shims. The end of a child that has not answered is the end of the launcher.
+    """
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
     while True:
+        poller.poll()
         try:
-            message, fds = messages.receive(sock)
-        except (EOFError, messages.MessageError, ConnectionError):
-            return
-        answer: dict[str, Any]
-        passed: list[int] = []
-        try:
-            answer, passed = _answer(message, fds, run_shim)
-        except Exception as exc:  # a bad request must not end the launcher
-            answer = {"ok": False, "error": f"{type(exc).__name__}: {exc}"}
-        finally:
-            messages.close_all(fds)
-        try:
-            messages.send(sock, answer, passed)
+            if not sock.recv(1, socket.MSG_PEEK):
+                return
         except ConnectionError:
             return
-        finally:
-            messages.close_all(passed)
+        answered, answer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError as exc:  # no more processes or memory: say so, and go on
+            _refuse(sock, f"cannot fork: {exc.strerror}")
+            os.write(answer, b"1")
+        else:
+            if pid == 0:
+                _serve_one(sock, answer, run_shim)
+        os.close(answer)
+        going_on = os.read(answered, 1)
+        os.close(answered)
+        if not going_on:
+            return
 
 
-def _answer(
-    message: dict[str, Any],
-    fds: list[int],
-    run_shim: Callable[[dict[str, Any], list[int]], None],
-) -> tuple[dict[str, Any], list[int]]:
-    if message.get("v") != messages.VERSION:
-        return {"ok": False, "error": f"unsupported protocol version {message.get('v')!r}"}, []
-    match message.get("op"):
-        case "ping":
-            return {"ok": True}, []
-        case "netns":
-            return {"ok": True}, [netns.create(message["path"])]
-        case "shim":
-            start = message["start"]
-            if not os.path.isabs(start["state_dir"]):
-                return {"ok": False, "error": f"state_dir is not an absolute path: {start['state_dir']!r}"}, []
-            expected = 1 + len(start.get("attach") or ())
-            if len(fds) != expected:
-                return {"ok": False, "error": f"{len(fds)} descriptors in place of {expected}"}, []
-            return {"ok": True, "pid": _fork_shim(start, fds, run_shim)}, []
-        case unknown:
-            return {"ok": False, "error": f"unknown request {unknown!r}"}, []
-
-
-def _fork_shim(start: dict[str, Any], fds: list[int], run_shim: Callable[[dict[str, Any], list[int]], None]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _serve_one(sock: socket.socket, answered: int, run_shim: Callable[[dict[str, Any], list[int]], None]) -> NoReturn:
     status = 1
     try:
-        helper.close_all_but(fds)
-        run_shim(start, fds)
+        message, fds = messages.receive(sock)
+        start: dict[str, Any] | None = None
+        passed: list[int] = []
+        try:
+            if message.get("v") != messages.VERSION:
+                raise ValueError(f"unsupported protocol version {message.get('v')!r}")
+            answer: dict[str, Any] = {"ok": True}
+            match message.get("op"):
+                case "ping":
+                    pass
+                case "netns":
+                    passed = [netns.make(message["path"])]
+                case "shim":
+                    start = _checked(message["start"], fds)
+                    answer["pid"] = os.getpid()
+                case unknown:
+                    raise ValueError(f"unknown request {unknown!r}")
+        except Exception as exc:  # whatever is wrong with it: that is the answer
+            answer = {
+                "ok": False,
+                "error": f"{exc}" if isinstance(exc, (OSError, ValueError)) else f"bad request: {exc!r}",
+            }
+            start = None
+        messages.send(sock, answer, passed)
+        os.write(answered, b"1")
+        if start is not None:
+            helper.close_all_but(fds)
+            run_shim(start, fds)
         status = 0
     finally:
         os._exit(status)
+
+
+def _checked(start: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    """Return ``start`` if a shim can begin with it: it reports everything else itself. Raises ValueError."""
+    if not os.path.isabs(start["state_dir"]):
+        raise ValueError(f"state_dir is not an absolute path: {start['state_dir']!r}")
+    expected = 1 + len(start.get("attach") or ())
+    if len(fds) != expected:
+        raise ValueError(f"{len(fds)} descriptors in place of {expected}")
+    return start
+
+
+def _refuse(sock: socket.socket, error: str) -> None:
+    _, fds = messages.receive(sock)
+    messages.close_all(fds)
+    messages.send(sock, {"ok": False, "error": error})
 
 
 def _run_shim(start: dict[str, Any], fds: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Make a network namespace: in a child, since a process cannot enter one and come back without side effects."""
+"""Make a network namespace, in a process that is there for that only."""
 
 from __future__ import annotations
 
@@ -9,48 +9,19 @@ import struct
 
 from boxship.linux import mount, namespaces
 from boxship.linux.netlink import NETLINK_ROUTE
-from boxship.wire import messages
 
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1  # linux/if.h
 _IFREQ = struct.Struct("16sH22x")
-_LIMIT = 30.0  # seconds; a host that takes longer is ill
 
 
-def create(path: str) -> int:
+def make(path: str) -> int:
     """Make a network namespace with its loopback up, bind it at ``path`` and return a route netlink socket inside it.
 
-    Raises OSError with the reason; nothing is left at ``path`` then.
+    The calling process is in that namespace from then on, so it should be one that ends soon. Raises OSError; nothing is
+    left at ``path`` then.
     """
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            pid = os.fork()
-            if pid == 0:
-                _run(path, theirs)
-        ours.settimeout(_LIMIT)
-        answer, fds = messages.receive(ours)
-    if "error" in answer:
-        messages.close_all(fds)
-        raise OSError(answer["error"])
-    return fds[0]
-
-
-def _run(path: str, answer_to: socket.socket) -> None:
-    try:
-        try:
-            fd = _make(path)
-        except OSError as exc:
-            messages.send(answer_to, {"error": f"{exc.strerror or exc}: {path}"})
-        else:
-            messages.send(answer_to, {}, [fd])
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-
-def _make(path: str) -> int:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
     try:
         namespaces.unshare(namespaces.CLONE_NEWNET)

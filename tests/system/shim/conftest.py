@@ -69,7 +69,9 @@ class Control:
         return self.client(ours)
 
     def exec(self, *args: str, client: bool = True, **fields: Any) -> tuple[dict[str, Any], Client | None]:
-        process = fields.pop("process", {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}})
+        process = fields.pop(
+            "process", {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+        )
         fields = {"exec_id": ids.new_id(), "process": process, "stdout": True, "stderr": True, **fields}
         if not client:
             return self.request("exec", **fields), None
@@ -144,9 +146,7 @@ class Container:
     def launch(self, clients: tuple[int, ...] = ()) -> Control:
         ours, theirs = socket.socketpair()
         with theirs:
-            messages.send(
-                self.host.launcher, {"op": "shim", "start": self.start_document}, [theirs.fileno(), *clients]
-            )
+            messages.send(self.host.launcher, {"op": "shim", "start": self.start_document}, [theirs.fileno(), *clients])
             answer, _ = messages.receive(self.host.launcher)
         assert answer["ok"], answer
         self.shim_pid = answer["pid"]
@@ -181,7 +181,11 @@ class Container:
 
     def left_behind(self) -> list[str]:
         """What remains on the host of this container."""
-        left = [path for path in cgroups.open_cgroup(self.start_document["cgroup"]["path"]).paths().values() if os.path.exists(path)]
+        left = [
+            path
+            for path in cgroups.open_cgroup(self.start_document["cgroup"]["path"]).paths().values()
+            if os.path.exists(path)
+        ]
         mounts = Path("/proc/self/mountinfo").read_text()
         if str(self.rootfs) in mounts:
             left.append(str(self.rootfs))
@@ -234,7 +238,12 @@ class Host:
                     "capabilities": {},
                 },
                 "mounts": [
-                    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+                    {
+                        "destination": "/proc",
+                        "type": "proc",
+                        "source": "proc",
+                        "options": ["nosuid", "noexec", "nodev"],
+                    },
                     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
                     {
                         "destination": "/dev/pts",
@@ -252,7 +261,13 @@ class Host:
                 "work": str(home / "work"),
                 "target": str(home / "merged"),
             },
-            "stdio": {"tty": False, "stdin": False, "stdin_once": False, "console_size": None, **options.pop("stdio", {})},
+            "stdio": {
+                "tty": False,
+                "stdin": False,
+                "stdin_once": False,
+                "console_size": None,
+                **options.pop("stdio", {}),
+            },
             "log": {"driver": "json-file", "path": str(home / "log.json"), "max_size": 0, "max_file": 1, **(log or {})},
             "seccomp": None,
             "cgroup": {"path": f"/boxship-test/{id}"},

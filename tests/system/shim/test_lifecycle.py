@@ -60,7 +60,9 @@ def test_children_die_with_the_first_process(host):
 
 @pytest.mark.row("RUN-10")
 def test_children_in_the_host_s_pid_namespace_die_too(host):
-    container = host.container("sh", "-c", "sleep 1000 & echo hi; exit 3", namespaces=("mount", "network", "ipc", "uts"))
+    container = host.container(
+        "sh", "-c", "sleep 1000 & echo hi; exit 3", namespaces=("mount", "network", "ipc", "uts")
+    )
     assert container.run()["code"] == 3
     assert logged(container.log) == b"hi\n"
 
