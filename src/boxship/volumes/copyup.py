@@ -26,7 +26,7 @@ def copy_up(volume_fd: int, root_fd: int, path: str) -> bool:
     """
     data_fd = tree.open_directory(DATA, volume_fd)
     try:
-        if os.listdir(data_fd):  # noqa: PTH208 -- by descriptor
+        if os.listdir(data_fd):
             return False
         try:
             flags = os.O_RDONLY | os.O_DIRECTORY
@@ -79,7 +79,7 @@ def _move(volume_fd: int, data_fd: int) -> None:
     try:
         status = os.fstat(staged_fd)
         tree.copy_attributes(staged_fd, data_fd)
-        for name in os.listdir(staged_fd):  # noqa: PTH208 -- by descriptor
+        for name in os.listdir(staged_fd):
             try:
                 renameat2(staged_fd, name, data_fd, name, RENAME_NOREPLACE)
             except FileExistsError:

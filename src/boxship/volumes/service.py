@@ -21,8 +21,8 @@ from boxship.base import clock, ids
 from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate
 from boxship.store import ReadTransaction, Store, Transaction
-from boxship.volumes import copyup, filters, tree
-from boxship.volumes.filters import Filters
+from boxship.volumes import copyup, matching, tree
+from boxship.volumes.matching import Filters
 
 KIND = "volume"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -52,18 +52,18 @@ class VolumeService:
 
     # -- what the API asks -------------------------------------------------------------------------------------------
 
-    async def list(self, filters_: Filters) -> list[Volume]:
+    async def list(self, filters: Filters) -> list[Volume]:
         """Return the volumes that pass the filters, sorted by name; raises InvalidInput for an unknown filter."""
-        filters.check(filters_, filters.LIST)
-        dangling = filters.truth(filters_, "dangling")
-        drivers = filters_.get("driver")
+        matching.check(filters, matching.LIST)
+        dangling = matching.truth(filters, "dangling")
+        drivers = filters.get("driver")
         return [
             self._volume(row)
             for row in self._rows()
             if (dangling is None or dangling is not bool(row.users))
             and (not drivers or "local" in drivers)
-            and filters.name_matches(row.name, filters_.get("name"))
-            and filters.labels_match(row.labels or {}, filters_)
+            and matching.name_matches(row.name, filters.get("name"))
+            and matching.labels_match(row.labels or {}, filters)
         ]
 
     async def create(self, request: VolumeCreate) -> Volume:
@@ -110,15 +110,15 @@ class VolumeService:
             if not force:
                 raise
 
-    async def prune(self, filters_: Filters) -> dict[str, Any]:
+    async def prune(self, filters: Filters) -> dict[str, Any]:
         """Remove the anonymous volumes that nothing uses, with ``all`` the named ones too; return Docker's report."""
-        filters.check(filters_, filters.PRUNE)
-        everything = filters.truth(filters_, "all")
+        matching.check(filters, matching.PRUNE)
+        everything = matching.truth(filters, "all")
         deleted: list[str] = []
         reclaimed = 0
         for row in self._rows():
             labels = row.labels or {}
-            if row.users or not (everything or ANONYMOUS_LABEL in labels) or not filters.labels_match(labels, filters_):
+            if row.users or not (everything or ANONYMOUS_LABEL in labels) or not matching.labels_match(labels, filters):
                 continue
             size = await asyncio.to_thread(self._size, row.name)
             try:

@@ -73,7 +73,7 @@ def _remove(name: str, dir_fd: int, root_fd: int, waiting: list[str], depth: int
         return
     fd = open_directory(name, dir_fd)
     try:
-        for entry in os.listdir(fd):  # noqa: PTH208 -- by descriptor
+        for entry in os.listdir(fd):
             _remove(entry, fd, root_fd, waiting, depth + 1)
     finally:
         os.close(fd)

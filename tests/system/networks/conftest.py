@@ -92,7 +92,7 @@ class Lab:
             ready()
             while True:
                 if kind == socket.SOCK_DGRAM:
-                    data, peer = sock.recvfrom(100)
+                    _, peer = sock.recvfrom(100)
                     sock.sendto(peer[0].encode(), peer)
                     continue
                 connection, peer = sock.accept()

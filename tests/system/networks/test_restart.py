@@ -41,11 +41,11 @@ def test_a_new_start_adopts_running_containers_and_sweeps_the_rest(isolated, bin
         names = set(os.listdir(f"{lab.root}/exec/netns"))
         assert Path(kept.key).name in names
         assert not {Path(lost.key).name, "stray"} & names
-        with pytest.raises(BoxshipError, match="Bind for 0.0.0.0:8080 failed: port is already allocated"):
+        with pytest.raises(BoxshipError, match=r"Bind for 0\.0\.0\.0:8080 failed: port is already allocated"):
             await lab.attach(second, "thief", port_bindings=bindings(":8080:80/tcp"))
         new = await lab.attach(second, "new", port_bindings=bindings(":8081:80/tcp"))
         assert new.endpoints[0].address == "172.17.0.3"
-        assert list((await second.inspect("bridge")).containers)[0] == "a" * 64
+        assert set((await second.inspect("bridge")).containers) >= {"a" * 64}
 
     isolated(scenario)
 

@@ -9,9 +9,7 @@ BRIDGE = BridgeRules("docker0", IPv4Network("172.17.0.0/16"))
 
 
 def port(protocol, ip, number):
-    return PublishedPort(
-        protocol=protocol, host_ip=ip, host_port=number, container_ip="172.17.0.2", container_port=80
-    )
+    return PublishedPort(protocol=protocol, host_ip=ip, host_port=number, container_ip="172.17.0.2", container_port=80)
 
 
 def test_ports_are_elements_of_the_map_for_their_kind_of_address():

@@ -43,7 +43,9 @@ def exact(port, ip="0.0.0.0", protocol="tcp"):
 ANY_PORT = Claim("tcp", "0.0.0.0", 0, 0, 80)
 
 
-@pytest.mark.parametrize(("first", "second"), [("0.0.0.0", "10.0.0.1"), ("10.0.0.1", "0.0.0.0"), ("1.1.1.1", "1.1.1.1")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("0.0.0.0", "10.0.0.1"), ("10.0.0.1", "0.0.0.0"), ("1.1.1.1", "1.1.1.1")]
+)
 def test_a_port_is_given_once(first, second):
     ports, _ = table()
     ports.take(exact(80, first), "172.17.0.2")
@@ -72,7 +74,11 @@ def test_random_ports_rotate_and_skip_what_the_host_uses():
     ports, _ = table({101: errno.EADDRINUSE})
     first = ports.take(ANY_PORT, "172.17.0.2")
     ports.give_back(first)
-    assert [first.host_port, ports.take(ANY_PORT, "c").host_port, ports.take(ANY_PORT, "c").host_port] == [100, 102, 100]
+    assert [first.host_port, ports.take(ANY_PORT, "c").host_port, ports.take(ANY_PORT, "c").host_port] == [
+        100,
+        102,
+        100,
+    ]
     with pytest.raises(PortTaken):
         ports.take(ANY_PORT, "c")
 
