@@ -20,7 +20,7 @@ def test_a_data_root_has_one_daemon(tmp_path):
 def test_a_pid_file_of_a_living_process_refuses(tmp_path):
     path = tmp_path / "pid"
     path.write_text("1\n")
-    with pytest.raises(Claimed, match="^process with PID 1 is still running$"):
+    with pytest.raises(Claimed, match=r"^process with PID 1 is still running$"):
         PidFile(str(path))
     assert path.read_text() == "1\n"
 
