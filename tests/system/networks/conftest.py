@@ -104,13 +104,21 @@ class Lab:
         return pid
 
     def fetch(
-        self, where: str | None, address: str, port: int, kind: int = socket.SOCK_STREAM, timeout: float = 3
+        self,
+        where: str | None,
+        address: str,
+        port: int,
+        kind: int = socket.SOCK_STREAM,
+        *,
+        timeout: float = 3,
+        source_port: int = 0,
     ) -> str:
         """Return what the server at an address answers a client in the namespace ``where``, or the error's name."""
 
         def client() -> str:
             with socket.socket(socket.AF_INET, kind) as sock:
                 sock.settimeout(timeout)
+                sock.bind(("0.0.0.0", source_port))
                 try:
                     sock.connect((address, port))
                     if kind == socket.SOCK_DGRAM:

@@ -60,6 +60,24 @@ def test_a_published_port_is_reached_from_host_loopback_neighbour_and_containers
     isolated(scenario)
 
 
+def test_a_udp_client_follows_a_port_that_is_published_anew(isolated, bindings):
+    async def scenario(lab):
+        neighbour = lab.neighbour()
+        service = await lab.service()
+        first = await lab.attach(service, "first", port_bindings=bindings(":8053:53/udp"))
+        lab.serve(first.key, 53, socket.SOCK_DGRAM)
+        assert lab.fetch(neighbour, HOST_LAN, 8053, socket.SOCK_DGRAM, source_port=5353) == NEIGHBOUR
+        await lab.attach(service, "filler")
+        await service.release(first)
+        await lab.attach(service, "address of the first")
+        second = await lab.attach(service, "second", port_bindings=bindings(":8053:53/udp"))
+        assert second.endpoints[0].address != first.endpoints[0].address
+        lab.serve(second.key, 53, socket.SOCK_DGRAM)
+        assert lab.fetch(neighbour, HOST_LAN, 8053, socket.SOCK_DGRAM, source_port=5353) == NEIGHBOUR
+
+    isolated(scenario)
+
+
 @pytest.mark.row("NET-03")
 def test_none_has_only_loopback(isolated, in_namespace):
     async def scenario(lab):
