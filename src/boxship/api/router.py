@@ -115,8 +115,11 @@ class Router:
         except Exception as error:
             log.exception("%s %s failed", request.method, request.raw_path)
             response = error_response(500, f"{type(error).__name__}: {error}")
-        if response.status >= 400 and "Upgrade" in request.headers:
-            response.force_close()  # what follows is the stream the client hoped for, not a request
+        if response.status >= 400:
+            if request.writer.output_size > 0:  # the head of another answer is out already
+                return _drop(request)
+            if "Upgrade" in request.headers:
+                response.force_close()  # what follows is the stream the client hoped for, not a request
         if not response.prepared:
             for name, value in self._headers.items():
                 response.headers.setdefault(name, value)

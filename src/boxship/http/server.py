@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_parser import RawRequestMessage
 
-type_of_handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+log = logging.getLogger("boxship.http")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 MAX_LINE = 64 * 1024  # bytes of a request line: long lists of image names in a query
 MAX_HEADERS = 128
@@ -87,6 +91,21 @@ class Connection(web.RequestHandler):
         self._departed()
         super().connection_lost(exc)
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP request, in the words of Go's server; strangers do not get to fill the log."""
+        log.debug("bad request: %s", message or exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer was already under way")
+        response = web.Response(status=status, text=f"{status} {http.HTTPStatus(status).phrase}")
+        response.force_close()
+        return response
+
     def hold(self) -> None:
         """Read nothing more from the client: what follows belongs to whoever takes the connection over."""
         if self.transport is not None:
@@ -122,7 +141,7 @@ class Connection(web.RequestHandler):
 class Server(web.Server):
     """aiohttp's low-level server, made of :class:`Connection`."""
 
-    def __init__(self, handler: type_of_handler) -> None:
+    def __init__(self, handler: Handler) -> None:
         super().__init__(handler)
         # asyncio refers to its tasks weakly: a handler that outlives its connection must not be collected while it waits.
         self.tasks: set[asyncio.Task[None]] = set()
