@@ -10,6 +10,7 @@ A ``SOCK_SEQPACKET`` pair, close-on-exec on both ends; one packet is one message
        |-- GO ------------------------>|  uid_map and gid_map are written    |
        |                               |-- fork ---------------------------->|
        |<----------------- INIT pid ---|  ends                               |
+       |-- GO -------------------------------------------------------------->|  adopted
        |<------------------------------------------- CONSOLE (+ pty master)--|  with a terminal
        |<------------------------------------------- PREPARED ---------------|  mounts stand; only if hooks or
        |-- GO -------------------------------------------------------------->|  limits wait for it

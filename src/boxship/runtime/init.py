@@ -170,6 +170,7 @@ def _enter_user_namespace(plan: NamespacePlan, end: socket.socket) -> None:
         if pid != 0:
             channel.send(end, channel.INIT, str(pid))
             os._exit(0)
+        channel.wait_for_go(end)  # else our messages could overtake INIT
         os.setsid()
 
 

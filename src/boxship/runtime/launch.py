@@ -138,7 +138,10 @@ def start_exec(
 
 def _fork_init(plan: NamespacePlan) -> int:
     """Fork into the plan's pid namespace, unless a user namespace is to own it: then the child makes it itself."""
-    if "pid" not in plan.names or "user" in plan.names:
+    if "user" in plan.names:
+        prctl.set_child_subreaper(True)
+        return os.fork()
+    if "pid" not in plan.names:
         return os.fork()
     own = _own_pid_namespace()
     try:
@@ -190,11 +193,11 @@ def _follow(start: init.Start, ours: socket.socket, pid: int) -> InitProcess:
                 ours, channel.MAP, channel.INIT, channel.CONSOLE, channel.PREPARED, channel.READY
             )
             if kind == channel.MAP:
-                prctl.set_child_subreaper(True)
                 _write_id_maps(process.pid, start.spec["linux"])
                 channel.send(ours, channel.GO)
             elif kind == channel.INIT:
                 _adopt(process, int(text))
+                channel.send(ours, channel.GO)
             elif kind == channel.CONSOLE:
                 process.console = fd
             elif kind == channel.PREPARED:
