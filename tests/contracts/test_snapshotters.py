@@ -242,6 +242,11 @@ class SnapshotterContract:
         layer(snapshotter, "b", "a", ("d/", None), *members)
         assert sorted(unpacked(snapshotter, "b")) == ["d", "d/new", "d/sub", "d/sub/y"]
 
+    def test_an_opaque_root_hides_all_lower_layers(self, snapshotter: Snapshotter) -> None:
+        layer(snapshotter, "a", None, ("d/", None), ("d/old", b""), ("f", b"old"), ("gone", b""))
+        layer(snapshotter, "b", "a", (".wh..wh..opq", b""), ("d/", None), ("d/new", b""), ("f", b"new"))
+        assert sorted(unpacked(snapshotter, "b")) == ["d", "d/new", "f"]
+
     @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0)])
     def test_a_directory_in_place_of_a_whiteout_shows_nothing_old(
         self, snapshotter: Snapshotter, order: tuple[int, ...]
@@ -479,6 +484,17 @@ class SnapshotterContract:
         snapshotter.prepare("k", None)
         snapshotter.apply("k", tar(("a", b"x" * 1000), ("b", link("a", tarfile.LNKTYPE))))
         assert snapshotter.usage("k") == 1000
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_apply_tells_the_usage(self, snapshotter: Snapshotter, again: bool) -> None:
+        members: list[tuple[str, object]] = [
+            ("d/", None),
+            ("d/f", b"x" * 700),
+            ("l", link("ü" * 10)),
+            ("h", link("d/f", tarfile.LNKTYPE)),
+        ]
+        snapshotter.prepare("k", None)
+        assert snapshotter.apply("k", tar(*members, *([("d/f", b"y")] if again else []))).size == snapshotter.usage("k")
 
     def test_a_view_that_is_not_writable_refuses_writes(self, snapshotter: Snapshotter) -> None:
         layer(snapshotter, "a", None, ("f", b""))

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from boxship.base.errors import BoxshipError
 from boxship.snapshots import apply, tree
-from boxship.snapshots.overlay import _OverlayWhiteouts
+from boxship.snapshots.overlay import OverlayWhiteouts
 from boxship.snapshots.tar_reader import REGULAR, Entry, TarReader
 from boxship.snapshots.tar_writer import TarWriter
-from boxship.snapshots.vfs import _Deletions
+from boxship.snapshots.vfs import Deletions
 
 pytestmark = pytest.mark.system  # owners and devices
 
@@ -90,7 +90,7 @@ def unpack(data: bytes, place: Path, kind: str) -> None:
     outside, open_before = digest(place / "out"), descriptors()
     with tree.opened(tree.open_root(str(place / "in"))) as fd:
         tree.clear(fd)
-        whiteouts = {"overlay": _OverlayWhiteouts, "vfs": _Deletions}.get(kind)
+        whiteouts = {"overlay": OverlayWhiteouts, "vfs": Deletions}.get(kind)
         try:
             apply.unpack(
                 TarReader(io.BytesIO(data)), fd, whiteouts=whiteouts() if whiteouts else None, keep_kinds=kind == "copy"

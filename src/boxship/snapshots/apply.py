@@ -51,16 +51,18 @@ def unpack(
     whiteouts: Whiteouts | None = None,
     make_parent: Callable[[int, str, str], None] | None = None,
     keep_kinds: bool = False,
-) -> None:
+) -> int | None:
     """Unpack the archive into the directory ``start`` of the tree ``root_fd``; root of all links is ``root_fd``.
 
     Without ``whiteouts``, names ``.wh.*`` are files like others. ``make_parent(parent_fd, name, path)`` creates a directory
     that the archive uses but does not hold (else: root's, 0755). ``keep_kinds`` refuses to put a directory over something
-    else or the reverse, as ``docker cp`` wants. What was unpacked before an error stays. Raises InvalidTar, SystemFailure.
+    else or the reverse, as ``docker cp`` wants. Returns the bytes of the files unpacked, None when some were replaced and
+    only a walk could tell. What was unpacked before an error stays. Raises InvalidTar, SystemFailure.
     """
     unpacker = _Unpacker(reader, root_fd, start, whiteouts, make_parent or _make_plain_parent, keep_kinds)
     try:
         unpacker.run()
+        return unpacker.content
     finally:
         unpacker.close()
 
@@ -101,6 +103,7 @@ class _Unpacker:
         self._keep_kinds = keep_kinds
         self._open: dict[str, int] = {}  # directories by path, the one used longest ago first
         self._directory_times: dict[str, int] = {}
+        self.content: int | None = 0  # bytes of files, see `unpack`
 
     def run(self) -> None:
         create = {
@@ -130,6 +133,8 @@ class _Unpacker:
                     self._whiteout(self._whiteouts, parent_fd, directory, name)
                 else:
                     make(entry, parent_fd, name, path)
+                    if self.content is not None:
+                        self.content += entry.size
                     if self._whiteouts is not None:
                         self._whiteouts.wrote(parent_fd, name, path)
             except OSError as exc:
@@ -199,6 +204,7 @@ class _Unpacker:
         except FileExistsError:
             self._make_way(entry, parent_fd, name, path)
             os.symlink(entry.linkname, name, dir_fd=parent_fd)
+        entry.size = len(os.fsencode(entry.linkname))  # as stat(2) tells it
         if entry.uid or entry.gid:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
         _set_xattrs(entry, lambda key, value: tree.set_xattr(parent_fd, name, key, value))
@@ -302,6 +308,7 @@ class _Unpacker:
         if self._keep_kinds and was_directory != is_directory:
             kinds = ("directory", "non-directory") if was_directory else ("non-directory", "directory")
             raise InvalidTar(f'cannot overwrite {kinds[0]} "/{path}" with {kinds[1]} "/{self._start}"')
+        self.content = None
         tree.remove(parent_fd, name)
         if was_directory or stat.S_ISLNK(status.st_mode):
             self._forget_directories(keep=path.rpartition("/")[0])

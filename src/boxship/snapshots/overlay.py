@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from boxship.base.errors import SystemFailure
@@ -95,12 +95,17 @@ class OverlaySnapshotter(DirectorySnapshotter):
             stack.callback(os.close, root_fd)
             lower = LowerLayers([self.content_path(below) for below in self._chain(record.parent)], stack)
             try:
-                apply.unpack(reader, root_fd, whiteouts=_OverlayWhiteouts(), make_parent=lower.make_directory)
+                whiteouts = OverlayWhiteouts()
+                size = apply.unpack(reader, root_fd, whiteouts=whiteouts, make_parent=lower.make_directory)
                 reader.finish()
-                return Applied(f"sha256:{hash.hexdigest()}", tree.usage(root_fd))
+                if whiteouts.hides_root:
+                    whiteouts.hide_names(root_fd, lower.names(""))
+                if size is None:
+                    size = tree.usage(root_fd)
             except BaseException:
                 tree.clear(root_fd)
                 raise
+        return Applied(f"sha256:{hash.hexdigest()}", size)
 
     def write_diff(self, key: str, out: Writable) -> Applied:
         hashing = Hashing(out)
@@ -153,21 +158,31 @@ def is_opaque(parent_fd: int, name: str) -> bool:
     return tree.get_xattr(parent_fd, name, _OPAQUE) == b"y"
 
 
-class _OverlayWhiteouts:
+class OverlayWhiteouts:
     """Writes whiteouts as overlayfs reads them; one per layer."""
 
     def __init__(self) -> None:
         self._hidden: set[str] = set()
+        self.hides_root = False  # overlayfs merges roots whatever they are marked as: see `hide_names`
 
     def hide(self, parent_fd: int, name: str, path: str) -> None:
+        """Put a whiteout there, unless this layer has a file of that name."""
         self._hidden.add(path)
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent_fd)
         except FileExistsError:
             self.wrote(parent_fd, name, path)
 
-    def hide_content(self, directory_fd: int, path: str) -> None:  # noqa: ARG002
+    def hide_content(self, directory_fd: int, path: str) -> None:
+        """Mark the directory."""
+        if not path:
+            self.hides_root = True
         os.setxattr(directory_fd, _OPAQUE, b"y")
+
+    def hide_names(self, root_fd: int, names: Iterable[str]) -> None:
+        """Hide what lower layers have in the root, after the whole layer is there."""
+        for name in names:
+            self.hide(root_fd, name, name)
 
     def wrote(self, parent_fd: int, name: str, path: str) -> None:
         """Keep a directory that took a whiteout's place from merging with what the whiteout hid."""

@@ -67,7 +67,7 @@ class VfsSnapshotter(DirectorySnapshotter):
         reader = TarReader(tar, limits=limits, observe=hash.update)
         with tree.opened(tree.open_root(self.content_path(record))) as root_fd:
             try:
-                apply.unpack(reader, root_fd, whiteouts=_Deletions())
+                apply.unpack(reader, root_fd, whiteouts=Deletions())
                 reader.finish()
             except BaseException:
                 tree.clear(root_fd)
@@ -120,7 +120,7 @@ class VfsSnapshotter(DirectorySnapshotter):
             yield (fds[1] if len(fds) > 1 else None), fds[0]
 
 
-class _Deletions:
+class Deletions:
     """Deletes what whiteouts name, but not what the layer itself brought; one per layer."""
 
     def __init__(self) -> None:
