@@ -38,7 +38,7 @@ HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, por
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _ERRNO = struct.Struct("=i")
 _UINT32 = struct.Struct("=I")
-_RECEIVE_BYTES = 1 << 17  # dumps come in parts of at most 32 KiB; a batch's answers are small
+_RECEIVE_BYTES = 1 << 15  # the largest part in which the kernel sends a dump
 
 
 class Request:

@@ -7,7 +7,7 @@ import errno
 import os
 
 from boxship.linux import conntrack, rtnetlink
-from boxship.linux.netlink import NETLINK_NETFILTER, Socket
+from boxship.linux.netlink import Socket
 from boxship.networks.bridge import Bridge
 from boxship.networks.models import Endpoint
 
@@ -73,9 +73,9 @@ def disconnect(host: Socket, link: str) -> None:
         host.execute([rtnetlink.set_link(link, up=False, master=0)])
 
 
-def forget_flows(address: str) -> None:
+def forget_flows(sock: Socket, address: str) -> None:
     """End the tracked connections of an address; a kernel without the filter keeps them until they time out."""
-    with contextlib.suppress(OSError), Socket.open(NETLINK_NETFILTER) as sock:
+    with contextlib.suppress(OSError):
         conntrack.forget_flows(sock, address)
 
 

@@ -21,7 +21,7 @@ import msgspec
 from boxship.base import clock, ids
 from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
-from boxship.linux.netlink import Socket
+from boxship.linux.netlink import NETLINK_NETFILTER, Socket
 from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish
 from boxship.networks.bridge import Bridge
 from boxship.networks.catalog import Filters, Network
@@ -73,6 +73,7 @@ class NetworkService:
         self._networks: list[Network] = []
         self._attached: dict[str, Sandbox] = {}  # by container id
         self._host: Socket | None = None
+        self._flows: Socket | None = None  # kept open: closing a netfilter socket takes 9 ms
         self._bridge: Bridge | None = None
         self._addresses: ipam.AddressSpace | None = None
         self._firewall: Firewall | None = None
@@ -278,8 +279,8 @@ class NetworkService:
             if endpoint.address and self._host is not None and self._addresses is not None:
                 # Until the namespace is gone its interface would answer for an address that may be somebody else's.
                 endpoints.disconnect(self._host, endpoint.host_link)
-                if sandbox.ports:
-                    endpoints.forget_flows(endpoint.address)
+                if sandbox.ports and self._flows is not None:
+                    endpoints.forget_flows(self._flows, endpoint.address)
                 self._addresses.release(IPv4Address(endpoint.address))
 
     def _remove_in_background(self, path: str) -> None:
@@ -297,6 +298,7 @@ class NetworkService:
         used = IPv4Interface(f"{known[0].gateway}/{known[0].prefix_length}") if known else None
         servers = files.name_servers(self._host_resolv_conf())
         self._host = host = Socket.open()
+        self._flows = Socket.open(NETLINK_NETFILTER)
         self._bridge = own = bridge.ensure(host, self._options, self._alias, used=used, servers=servers)
         fixed = IPv4Network(self._options.fixed_cidr) if self._options.fixed_cidr else None
         self._addresses = ipam.AddressSpace("bridge", own.subnet, own.gateway, fixed)
@@ -329,6 +331,8 @@ class NetworkService:
             if unused and self._bridge is not None and self._bridge.owned:
                 rtnetlink.delete_links(self._host, [self._bridge.link])
             self._host.close()
+        if self._flows is not None:
+            self._flows.close()
         self._ports.close()
 
     # -- rules that others have changed ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -34,8 +35,9 @@ class Lab:
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self.forge = Forge()
         self.store = Store(f"{root}/boxship.db")
-        self.children: list[int] = []
+        self.children = [self.forge.pid]
 
     async def service(
         self, instance: str = "lab", sandboxes: dict[str, Sandbox] | None = None, **options: Any
@@ -45,7 +47,7 @@ class Lab:
             exec_root=f"{self.root}/exec",
             instance=instance,
             options=NetworkOptions(**options),
-            namespaces=Forge(),
+            namespaces=self.forge,
             host_resolv_conf=lambda: "nameserver 192.0.2.53\n",
         )
         await service.start(sandboxes or {})
@@ -142,10 +144,33 @@ class Lab:
 
 
 class Forge:
-    """A NamespaceFactory: makes a namespace by a forked child, as the launcher does."""
+    """A NamespaceFactory: a process of its own makes the namespaces, as the launcher does.
+
+    It is forked before anything is open here, so that no copy of a socket that holds a port lives on in it.
+    """
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._socket.close()
+                while path := theirs.recv(4096):
+                    fd = make_namespace(path.decode())
+                    socket.send_fds(theirs, [b"x"], [fd])
+                    os.close(fd)
+            finally:
+                os._exit(0)
+        theirs.close()
 
     async def create(self, path: str) -> int:
-        return await asyncio.to_thread(make_namespace, path)
+        return await asyncio.to_thread(self._create, path)
+
+    def _create(self, path: str) -> int:
+        with self._lock:
+            self._socket.send(path.encode())
+            return socket.recv_fds(self._socket, 1, 1)[1][0]
 
 
 def make_namespace(path: str) -> int:
