@@ -18,12 +18,13 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 class ExitError(Exception):
-    """Ends the command with ``status``, after ``text`` on stderr unless it is empty."""
+    """Ends the command with ``status``, after ``shown`` on stdout and ``text`` on stderr unless they are empty."""
 
-    def __init__(self, text: str = "", status: int = 1) -> None:
+    def __init__(self, text: str = "", status: int = 1, *, shown: str = "") -> None:
         super().__init__(text)
         self.text = text
         self.status = status
+        self.shown = shown
 
 
 class Command:
@@ -99,8 +100,6 @@ class Session:
         answer = b""
         while not answer.endswith(b"\n") and (piece := os.read(STDIN, 1)):
             answer += piece
-        if not answer:
-            self.line()
         return answer.decode("utf-8", "replace").strip().lower() in ("y", "yes")
 
 

@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(program, words[1:])
     except ExitError as exc:
         text, status = exc.text, exc.status
+        write(STDOUT, exc.shown.encode("utf-8", "surrogateescape"))
     except ClientError as exc:
         text, status = str(exc), 1
     except KeyboardInterrupt:

@@ -20,15 +20,21 @@ GAP = 3
 
 
 class Listing:
-    """How one kind of object is listed: its fields, those of the default table, and the Go type that errors name."""
+    """How one kind of object is listed: its fields, those of the default table, and the Go type that errors name.
 
-    __slots__ = ("default", "fields", "id_field", "type_name")
+    ``nullable`` fields are null in JSON when they are empty.
+    """
 
-    def __init__(self, type_name: str, fields: Fields, default: Sequence[str], id_field: str = "ID") -> None:
+    __slots__ = ("default", "fields", "id_field", "nullable", "type_name")
+
+    def __init__(
+        self, type_name: str, fields: Fields, default: Sequence[str], id_field: str = "ID", nullable: Sequence[str] = ()
+    ) -> None:
         self.type_name = type_name
         self.fields = fields
         self.default = default
         self.id_field = id_field
+        self.nullable = nullable
 
     def show(
         self,

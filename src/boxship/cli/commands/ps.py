@@ -73,7 +73,8 @@ def listing(*, truncate: bool, size: bool) -> Listing:
         "Networks": ("NETWORKS", lambda c: ",".join(sorted((c.get("NetworkSettings") or {}).get("Networks") or {}))),
         "Platform": ("PLATFORM", _platform_text),
     }
-    return Listing("*formatter.ContainerContext", fields, DEFAULT_FIELDS + (("Size",) if size else ()))
+    names_shown = DEFAULT_FIELDS + (("Size",) if size else ())
+    return Listing("*formatter.ContainerContext", fields, names_shown, nullable=("Platform",))
 
 
 def names(container: Summary, *, truncate: bool = True) -> str:
@@ -163,8 +164,11 @@ def run(session: Session, values: Values) -> int:
     quiet = values.is_set("quiet")
     if not format and not quiet:
         format = session.config.text("psFormat")
+    elif format and quiet:
+        session.error("WARNING: Ignoring custom format, because both --format and --quiet are set.")
+        format = ""
     last = 1 if values.is_set("latest") else values.number("last")
-    size = values.is_set("size") or (not quiet and ".Size" in format)
+    size = values.is_set("size") or (not quiet and (".Size" in format or "json ." in format))
     query: dict[str, object] = {}
     if values.is_set("all"):
         query["all"] = True

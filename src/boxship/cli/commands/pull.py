@@ -1,0 +1,44 @@
+"""``image pull``: download an image from a registry."""
+
+from __future__ import annotations
+
+import os
+
+from boxship.cli.command import STDOUT, Command, ExitError
+from boxship.cli.flags import Flag
+from boxship.cli.pulling import pull
+from boxship.cli.reference import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxship.cli.command import Session
+    from boxship.cli.flags import Values
+
+FLAGS = (
+    Flag("all-tags", "bool", "Download all tagged images in the repository", short="a"),
+    Flag("disable-content-trust", "bool", "Skip image verification", default=True, shown="(default true)"),
+    Flag("platform", "string", "Set platform if server is multi-platform capable"),
+    Flag("quiet", "bool", "Suppress verbose output", short="q"),
+)
+
+
+def run(session: Session, values: Values) -> int:
+    """Pull one image, or all tags of its repository."""
+    try:
+        reference = parse(values.arguments[0])
+    except ValueError as exc:
+        raise ExitError(str(exc)) from exc
+    all_tags, quiet = values.is_set("all-tags"), values.is_set("quiet")
+    if all_tags and (reference.tag or reference.digest):
+        raise ExitError("tag can't be used with --all-tags/-a")
+    if not all_tags and not reference.tag and not reference.digest:
+        reference = reference.tagged()
+        if not quiet:
+            session.line("Using default tag: latest")
+    platform = values.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    pull(session, reference, descriptor=STDOUT, platform=platform, all_tags=all_tags, quiet=quiet)
+    session.line(reference.name + reference.suffix)
+    return 0
+
+
+COMMANDS = {"image pull": Command("[OPTIONS] NAME[:TAG|@DIGEST]", run, FLAGS, least=1, most=1)}
