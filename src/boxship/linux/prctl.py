@@ -5,6 +5,7 @@ import ctypes
 from boxship.linux._libc import check, libc
 
 # linux/prctl.h
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
@@ -20,6 +21,11 @@ _prctl = libc.prctl
 _prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _prctl_name = libc["prctl"]
 _prctl_name.argtypes = (ctypes.c_int, ctypes.c_char_p)
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """Receive ``signum`` when the parent ends; cleared by a change of user and by execve of a set-user-id program."""
+    check(_prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def set_dumpable(dumpable: bool) -> None:

@@ -39,6 +39,7 @@ class Start:
         "bundle",
         "cgroup",
         "container_id",
+        "dies_with_parent",
         "hold_fd",
         "pivot",
         "plan",
@@ -61,6 +62,7 @@ class Start:
         preserved: int,
         bundle: str,
         pivot: bool,
+        dies_with_parent: bool,
         plan: NamespacePlan,
     ) -> None:
         self.spec = spec
@@ -73,6 +75,7 @@ class Start:
         self.preserved = preserved
         self.bundle = bundle
         self.pivot = pivot
+        self.dies_with_parent = dies_with_parent
         self.plan = plan
 
     def state(self, status: str, pid: int) -> "dict[str, Any]":
@@ -216,6 +219,7 @@ def _set_up(start: Start, end: socket.socket, prefix: list[str]) -> "NoReturn":
         preserved=start.preserved,
         start_hooks=start.hooks("startContainer"),
         state=start.state("created", os.getpid()),
+        dies_with_parent=start.dies_with_parent,
     )
 
 

@@ -57,6 +57,7 @@ def start_init(
     preserve_fds: int = 0,
     bundle: str = "",
     pivot: bool = True,
+    dies_with_parent: bool = False,
 ) -> InitProcess:
     """Start the container that ``spec`` (runtime-spec config.json) describes and return when its program runs.
 
@@ -65,6 +66,7 @@ def start_init(
     ``seccomp_program``: compiled filter. ``hold_fd``: return when all but execve is done; the program starts once a
     byte can be read from this descriptor. ``preserve_fds``: descriptors 3 and up that the program inherits.
     ``bundle``: for the hooks' state document. ``pivot``: see :func:`boxship.runtime.rootfs.enter`.
+    ``dies_with_parent``: init is killed when the caller ends.
 
     Raises RuntimeFailure with nothing left behind: no process, mount or descriptor.
     """
@@ -81,6 +83,7 @@ def start_init(
             preserved=preserve_fds,
             bundle=bundle,
             pivot=pivot,
+            dies_with_parent=dies_with_parent,
             plan=plan,
         )
         try:

@@ -80,6 +80,7 @@ def execute(
     preserved: int = 0,
     start_hooks: "list[dict[str, Any]] | None" = None,
     state: "dict[str, Any] | None" = None,
+    dies_with_parent: bool = False,
 ) -> "NoReturn":
     """Drop privileges and become the program of ``process`` (runtime-spec), reporting over ``end``.
 
@@ -105,6 +106,9 @@ def execute(
         who.set_capabilities()
     except OSError as exc:
         raise RuntimeFailure(f"unable to drop privileges: {exc.strerror}") from exc
+    if dies_with_parent:
+        # Only now: a change of user clears it. A parent that has died before is noticed when READY is sent.
+        prctl.set_parent_death_signal(signal.SIGKILL)
     env = _environment(process, who.uid)
     path = program.find(process["args"][0], env.get("PATH", ""))
     for number in range(preserved):

@@ -40,6 +40,7 @@ class NativeRuntime:
             stdio=None if self._spec["process"].get("terminal") else stdio,
             cgroup=self._cgroup,
             seccomp_program=self._seccomp,
+            dies_with_parent=True,
         )
         self._init = Started(init.pid, init.pidfd, init.console)
         return self._init

@@ -140,7 +140,7 @@ def test_a_short_lived_exec_is_never_lost(container):
         {"op": "kill"},
         {"op": "kill", "signal": 999},
         {"op": "resize", "height": "x", "width": None},
-        {"op": "resize", "height": 1, "width": 70000},
+        {"op": "resize", "height": 1, "width": 1, "exec_id": "nosuch"},
         {"op": "status", "v": 9},
     ],
 )
