@@ -164,7 +164,7 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Remove all containers, stop the daemon, remove its files."""
+        """Remove all containers, stop the daemon, remove its files; never leaves a process or mount, whatever failed."""
         try:
             if self.process is None:
                 self.start()
@@ -176,6 +176,28 @@ class Engine:
                 self.process.kill()
                 self.process.wait(10)
                 self.process = None
+            self._clear_remains()
             if self._own_namespace:
                 self.namespace.close()
             shutil.rmtree(self.root, ignore_errors=True)
+
+    def _clear_remains(self) -> None:
+        """Undo what a daemon that failed its test left running."""
+        for path in self.exec_root.glob("shims/*/state.json"):
+            record = json.loads(path.read_text())
+            for key in ("shim", ""):
+                pid = record[f"{key}_pid" if key else "pid"]
+                with contextlib.suppress(OSError):
+                    if _start_time(pid) == record[f"{key}_start_time" if key else "pid_start_time"]:
+                        os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+            for cgroup in Path("/sys/fs/cgroup").glob(f"*{record['cgroup']}"):
+                with contextlib.suppress(OSError):
+                    cgroup.rmdir()
+        for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            if line.split()[4].startswith(f"{self.root}/"):
+                subprocess.run(["umount", "-l", line.split()[4]], check=False)
+
+
+def _start_time(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -353,8 +353,19 @@ def test_detach_keys_leave_the_container_running_and_attach_rejoins(engine: Engi
 @pytest.mark.row("RUN-25")
 def test_attach_without_a_terminal_sees_output_and_gives_the_exit_code(engine: Engine) -> None:
     engine.docker("run", "-d", "-i", "--name", "echo", "busybox", "sh", "-c", "read line; echo got $line; exit 6")
-    result = engine.docker("attach", "echo", input="word\n", check=False)
-    assert (result.stdout, result.returncode) == ("got word\n", 6)
+    with subprocess.Popen(
+        [*engine.namespace.prefix(), "docker", "attach", "echo"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=engine.client_environment(),
+        text=True,
+    ) as attached:
+        assert attached.stdin is not None
+        attached.stdin.write("word\n")
+        attached.stdin.flush()  # its end would end the attachment, as in Docker
+        assert attached.stdout is not None
+        assert attached.stdout.read() == "got word\n"
+        assert attached.wait(20) == 6
 
 
 @pytest.mark.row("IMG-14", "IMG-15", "IMG-25")

@@ -83,11 +83,11 @@ class ContainerFiles:
 
     def exit_record(self, id: str) -> dict[str, Any] | None:
         """Return what the shim wrote about the end of the container, None when it did not come to that."""
-        try:
-            record = json.loads(Path(self.state_dir(id), "exit.json").read_bytes())
-        except (FileNotFoundError, ValueError):
-            return None
-        return record if isinstance(record, dict) else None
+        return _record(f"{self.state_dir(id)}/exit.json")
+
+    def state_record(self, id: str) -> dict[str, Any] | None:
+        """Return what the shim wrote about its container when it ran, None when it did not come to that."""
+        return _record(f"{self.state_dir(id)}/state.json")
 
     def remove(self, id: str) -> None:
         """Remove both directories of a container."""
@@ -97,6 +97,14 @@ class ContainerFiles:
     def known(self) -> tuple[set[str], set[str]]:
         """Return the ids that have a container directory, and those that have a shim directory."""
         return _entries(self._settings.containers_dir()), _entries(self._settings.shims_dir())
+
+
+def _record(path: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _entries(directory: str) -> set[str]:

@@ -22,7 +22,7 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
 from boxship.base.ids import new_id
-from boxship.engine import mounts, oci, request, restart
+from boxship.engine import mounts, oci, remains, request, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.launcher import Launcher
@@ -369,13 +369,20 @@ class Lifecycle:
 
     def _gone(self, container: Container) -> None:
         container.shim = None
-        container.clean.set()
         self._answer_start(container, {"event": "failed", "error": "the shim ended", "code": 128})
-        if container.status.alive and not self._closing:
-            # Killed from outside: its record, if it could write one, says what became of the container.
-            self.exited(
-                container, self._files.exit_record(container.id) or {"code": 137, "finished_at": clock.now_ns()}
-            )
+        if not container.status.alive or self._closing:
+            container.clean.set()
+            return
+        # Killed from outside: its record, if it could write one, says what became of the container.
+        record = self._files.exit_record(container.id) or {"code": 137, "finished_at": clock.now_ns()}
+        self.exited(container, record)
+        self._spawn(self._clear_remains(container))
+
+    async def _clear_remains(self, container: Container) -> None:
+        record = await asyncio.to_thread(self._files.state_record, container.id)
+        if record is not None:
+            await asyncio.to_thread(remains.clear, record)
+        container.clean.set()
 
     def exited(self, container: Container, record: dict[str, Any]) -> None:
         """Take note of a container's end: status at once, then row, sandbox, restart or removal as tasks."""
@@ -705,7 +712,8 @@ class Lifecycle:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        # What is an answer to somebody was told to them; the rest is a bug that nobody else would hear of.
+        if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), BoxshipError):
             log.error("a container task failed", exc_info=task.exception())
 
     async def _whole(self, work: Coroutine[Any, Any, None]) -> None:

@@ -338,7 +338,6 @@ def _mounts(spec: ContainerSpec, host: Surroundings) -> list[dict[str, Any]]:
     ]
     if limits.ipc_mode == "host":
         mounts.append(_bind("/dev/shm", "/dev/shm", []))
-        mounts[5] = _bind("/dev/mqueue", "/dev/mqueue", [])
     elif limits.ipc_mode != "none":
         mounts.append(
             {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import msgspec
 
 from boxship.base import clock
 from boxship.base.errors import BoxshipError
-from boxship.engine import restart
+from boxship.engine import remains, restart
 from boxship.engine.container import Container
 from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
@@ -25,7 +24,6 @@ from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.model import SPEC_KIND, STATUS_KIND, ContainerSpec, ContainerStatus, State
 from boxship.engine.settings import EngineSettings
 from boxship.engine.shims import Shim, connect
-from boxship.linux.cgroup import open_cgroup
 from boxship.networks import NetworkService
 from boxship.snapshots import Snapshotter
 from boxship.store import Store
@@ -93,7 +91,7 @@ class Repair:
     async def _meet(self, container: Container) -> dict[str, Any] | None:
         """Connect to the container's shim; return the record of its end when there is no living process."""
         status = container.status
-        started = await asyncio.to_thread(self._state_record, container.id)
+        started = await asyncio.to_thread(self._files.state_record, container.id)
         shim: Shim | None = None
         answer: dict[str, Any] = {}
         try:
@@ -129,17 +127,15 @@ class Repair:
             return {"code": UNKNOWN_END, "finished_at": clock.now_ns()}
         return None
 
-    def _state_record(self, id: str) -> dict[str, Any] | None:
-        try:
-            record = json.loads(Path(self._files.state_dir(id), "state.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return record if isinstance(record, dict) else None
-
     async def _sweep(self, containers: list[Container]) -> None:
         """Remove what belongs to no container."""
         ids = {container.id for container in containers}
         directories, shims = await asyncio.to_thread(self._files.known)
+        connected = {container.id for container in containers if container.shim is not None}
+        for id in shims - connected:
+            record = await asyncio.to_thread(self._files.state_record, id)
+            if record is not None and id in ids:
+                await asyncio.to_thread(remains.clear, record)
         for id in shims - ids:
             await self._end_stray(id)
         for id in (directories | shims) - ids:
@@ -153,6 +149,9 @@ class Repair:
         try:
             sock = await asyncio.to_thread(connect, self._files.state_dir(id))
         except OSError:
+            record = await asyncio.to_thread(self._files.state_record, id)
+            if record is not None:
+                await asyncio.to_thread(remains.clear, record)
             return
         gone = asyncio.Event()
         shim = Shim(sock, lambda event: shim.close() if event["event"] == "exited" else None, gone.set)
@@ -168,10 +167,6 @@ class Repair:
             if not snapshot.committed and snapshot.key not in ids:
                 log.info("removing the writable layer %s, which no container names", snapshot.key)
                 self._snapshotter.remove(snapshot.key)
-        parent = open_cgroup(f"/{self._settings.cgroup_parent.strip('/')}")
-        for name in {Path(entry).name for root in parent.paths().values() for entry in _subdirectories(root)}:
-            if len(name) == 64 and name not in mounted:
-                open_cgroup(f"/{self._settings.cgroup_parent.strip('/')}/{name}").remove()
 
     async def _settle(self, container: Container, record: dict[str, Any] | None) -> None:
         """Finish what was under way for this container when the former daemon ended."""
@@ -204,10 +199,3 @@ class Repair:
             )
         ):
             self._lifecycle.start_later(container)
-
-
-def _subdirectories(path: str) -> list[str]:
-    try:
-        return [str(entry) for entry in Path(path).iterdir() if entry.is_dir()]
-    except FileNotFoundError:
-        return []
