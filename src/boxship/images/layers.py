@@ -182,6 +182,8 @@ class Addition:
         with failures(), ExitStack() as undo:
             compression = detect(raw.peek(_MAGIC))
             kept = compression in MEDIA_TYPES
+            if blob is not None and compression and not kept:
+                raise InvalidLayer(f"layer {position} is compressed with {compression}, which no media type allows")
             stored_as = compression if kept else "gzip"
             expected = blob if kept else None
             ingest = undo.enter_context(

@@ -83,42 +83,34 @@ def _deletions(
     """
     try:
         _refuse(id, images, users, force=force, referenced=bool(names))
-    except _ImageConflict as conflict:
-        if quiet and (names or conflict.used):
+    except Conflict:
+        if quiet:
             return []
         raise
     steps = [*(Step(id, name) for name in names), Step(id, None)]
     parent = images[id].parent
-    if prune and parent in images:
+    if prune and parent in images and not images[parent].names:
         rest = {other: known for other, known in images.items() if other != id}
-        if not images[parent].names:
-            try:
-                steps += _deletions(parent, (), rest, users, force=False, prune=True, quiet=True)
-            except _ImageConflict:
-                pass  # another child stands on it
+        steps += _deletions(parent, (), rest, users, force=False, prune=True, quiet=True)
     return steps
-
-
-class _ImageConflict(Conflict):
-    def __init__(self, id: str, message: str, *, hard: bool, used: bool = False) -> None:
-        can = "cannot be forced" if hard else "must be forced"
-        super().__init__(f"conflict: unable to delete {short(id)} ({can}) - {message}")
-        self.used = used
 
 
 def _refuse(id: str, images: Mapping[str, Known], users: Sequence[ImageUser], *, force: bool, referenced: bool) -> None:
     """Raise the first reason not to delete the image; ``referenced``: it would still have names."""
+
+    def conflict(message: str, *, hard: bool) -> Conflict:
+        can = "cannot be forced" if hard else "must be forced"
+        return Conflict(f"conflict: unable to delete {short(id)} ({can}) - {message}")
+
     if any(known.parent == id for known in images.values()):
-        raise _ImageConflict(id, "image has dependent child images", hard=True)
-    for user in users:
-        if user.image_id == id and user.running:
-            message = f"image is being used by running container {short(user.container_id)}"
-            raise _ImageConflict(id, message, hard=True, used=True)
+        raise conflict("image has dependent child images", hard=True)
+    mine = [user for user in users if user.image_id == id]
+    for user in mine:
+        if user.running:
+            raise conflict(f"image is being used by running container {short(user.container_id)}", hard=True)
     if force:
         return
     if referenced:
-        raise _ImageConflict(id, "image is referenced in multiple repositories", hard=False)
-    for user in users:
-        if user.image_id == id:
-            message = f"image is being used by stopped container {short(user.container_id)}"
-            raise _ImageConflict(id, message, hard=False, used=True)
+        raise conflict("image is referenced in multiple repositories", hard=False)
+    for user in mine:
+        raise conflict(f"image is being used by stopped container {short(user.container_id)}", hard=False)

@@ -23,12 +23,14 @@ def parse_json(data: bytes, what: str) -> Any:  # a JSON document
     """Return the JSON value in ``data``; ``what`` names the document in errors.
 
     Raises InvalidDocument for more than DOCUMENT_LIMIT bytes, other encodings than UTF-8, nesting deeper than
-    DEPTH_LIMIT, duplicate keys (readers differ in which one counts), NaN and Infinity.
+    DEPTH_LIMIT, duplicate keys (readers differ in which one counts), NaN and Infinity, integers beyond 64 bits.
     """
     if len(data) > DOCUMENT_LIMIT:
         raise InvalidDocument(f"invalid {what}: {len(data)} bytes, more than the limit of {DOCUMENT_LIMIT}")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_int64
+        )
     except (ValueError, RecursionError) as exc:
         raise InvalidDocument(f"invalid {what}: {exc}") from exc
     if _deeper_than(value, DEPTH_LIMIT):
@@ -55,6 +57,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _int64(text: str) -> int:
+    if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError(f"number {text[:20]} is out of range")
+    return int(text)
 
 
 def _deeper_than(value: object, limit: int) -> bool:
