@@ -39,6 +39,7 @@ from boxship.spec.oci import Descriptor, digest_of
 from boxship.spec.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from boxship.store import ReadTransaction, Store, Transaction
 
+LEASE = "images"  # one for all additions: it ends with the last of them
 _MAGIC = 6  # bytes that tell the compression
 MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
@@ -65,6 +66,7 @@ class LayerStore:
         self.snapshotter = snapshotter
         self._lock = threading.Lock()  # guards what is held, and every decision that depends on it
         self._held: Counter[str] = Counter()
+        self._additions = 0  # running
 
     def get(self, chain_id: str) -> LayerRow | None:
         """Return the layer's row, or None."""
@@ -94,15 +96,18 @@ class LayerStore:
     @contextmanager
     def addition(self) -> Iterator[Addition]:
         """Give an addition; leaving the ``with`` ends it and removes what no image uses."""
-        addition = Addition(self, f"image-{new_id()}")
-        self.content.lease(addition.lease)
+        addition = Addition(self)
+        with self._lock:
+            self._additions += 1
         try:
+            self.content.lease(LEASE)
             yield addition
         finally:
-            self.store.write_now(lambda t: t.end_lease(addition.lease))
             with self._lock:
+                self._additions -= 1
                 self._held.subtract(addition.held)
                 self._held += Counter()  # forget the zeros
+                self._end_lease()
             self.drop(addition.held)
 
     def hold(self, chain_id: str) -> None:
@@ -116,8 +121,6 @@ class LayerStore:
         Snapshots on which containers stand stay on disk until :meth:`sweep` finds them free.
         """
         asked = set(chain_ids)
-        if not asked:
-            return []
         with self._lock:
             held = set(self._held)
 
@@ -135,10 +138,17 @@ class LayerStore:
 
     def sweep(self) -> None:
         """Remove the layers, snapshots and blobs that no image uses: leftovers of a crash and of removed containers."""
+        with self._lock:
+            self._end_lease()
         with self.store.read() as transaction:
             rows = {chain_id for chain_id, _ in transaction.list(LAYER)}
         snapshots = self.snapshotter.list()
         self.drop(rows | {info.key for info in snapshots if info.committed and info.key.startswith("sha256:")})
+
+    def _end_lease(self) -> None:
+        """End the lease when nobody needs it: a dead process's too, since it has the same name."""
+        if not self._additions:
+            self.store.write_now(lambda t: t.end_lease(LEASE))
 
     def _remove_snapshot(self, chain_id: str) -> None:
         try:
@@ -150,8 +160,7 @@ class LayerStore:
 class Addition:
     """One operation that brings layers and images in; made by ``LayerStore.addition``."""
 
-    def __init__(self, layers: LayerStore, lease: str) -> None:
-        self.lease = lease
+    def __init__(self, layers: LayerStore) -> None:
         self.held: list[str] = []
         self._layers = layers
         self._new: dict[str, LayerRow] = {}
@@ -188,7 +197,7 @@ class Addition:
             expected = blob if kept else None
             ingest = undo.enter_context(
                 self._layers.content.ingest(
-                    expected.digest if expected else None, expected.size if expected else None, lease=self.lease
+                    expected.digest if expected else None, expected.size if expected else None, lease=LEASE
                 )
             )
             compressor = None if kept else GzipWriter(ingest)

@@ -109,7 +109,7 @@ def test_a_layer_that_is_there_is_not_unpacked_again(bench, make_tar, archive) -
 
 
 def test_saving_what_is_not_there_is_an_error(bench) -> None:
-    with pytest.raises(NotFound, match="^No such image: nope$"):
+    with pytest.raises(NotFound, match=r"^No such image: nope$"):
         bench.save("nope")
 
 

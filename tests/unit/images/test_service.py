@@ -193,7 +193,6 @@ def test_f1_what_a_kill_left_is_swept_at_the_start(bench, make_tar) -> None:
     addition = other.addition()
     opened = addition.__enter__()
     opened.layer(io.BytesIO(make_tar(a="1")), "")
-    bench.store.write_now(lambda t: t.end_lease(opened.lease))  # as time does
     asyncio.run(bench.service.sweep())
     assert bench.is_empty()
 
