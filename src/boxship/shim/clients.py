@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 QUEUE_LIMIT = 1 << 20  # bytes of output that a client may leave unread before its process is held up
 _READ_SIZE = 65536
 _IOV_MAX = 64
+_LAST_READS = 64
 
 
 class Client:
@@ -218,9 +219,20 @@ class Client:
         self._fd = -1
         self._queue.clear()
         self._queued = 0
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)  # other processes may hold the socket too
-        except OSError:
-            pass
-        self._sock.close()
+        _close_politely(self._sock)
         self._on_end(self, detached)
+
+
+def _close_politely(sock: socket.socket) -> None:
+    """Shut down, since other processes may hold the socket too, and close without resetting the connection.
+
+    What the client sent and nobody read would make the kernel do that, and the client might lose the last output.
+    """
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+        for _ in range(_LAST_READS):
+            if not sock.recv(_READ_SIZE):
+                break
+    except OSError:
+        pass  # the client is gone, or sends no more
+    sock.close()

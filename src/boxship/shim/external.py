@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from boxship.linux.cgroup_base import Cgroup
 
 _IGNORED_HERE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
+_CONSOLE_FD = 3
 _ERROR_LEVELS = ("error", "fatal")
 _NOT_FOUND = ("executable file not found", "no such file or directory")
 _NOT_EXECUTABLE = ("permission denied", "exec format error", "is a directory")
@@ -94,26 +95,31 @@ class ExternalRuntime:
         """Run the runtime; return the terminal's master it sent, else -1. Raises RuntimeFailure with the runtime's words."""
         _remove(self._log)
         command = [*self._command, "--log", self._log, "--log-format", "json", "--root", self._root, *arguments]
-        listener = None
-        path = os.path.join(self._directory, f"console-{os.getpid()}.sock")
+        if not terminal:
+            self._check(_run([*command, *operands], stdio))
+            return -1
+        # A socket's address holds 107 bytes; by way of a descriptor that the runtime inherits any directory will do.
+        directory = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        name = f"console-{os.getpid()}.sock"
         try:
-            if terminal:
-                _remove(path)
-                listener = _listen(path)
-                command += ["--console-socket", path]
-            code = _run([*command, *operands], stdio if not terminal else ())
-            if code != 0:
-                raise _failure(self._log, command[0], code)
-            return _receive_console(listener) if listener is not None else -1
+            with _listen(f"/proc/self/fd/{directory}/{name}") as listener:
+                command += ["--console-socket", f"/proc/self/fd/{_CONSOLE_FD}/{name}"]
+                self._check(_run([*command, *operands], (), directory))
+                return _receive_console(listener)
         finally:
-            if listener is not None:
-                listener.close()
-                _remove(path)
+            _remove(os.path.join(self._directory, name))
+            os.close(directory)
+
+    def _check(self, code: int) -> None:
+        if code != 0:
+            raise _failure(self._log, self._command[0], code)
 
 
-def _run(command: list[str], stdio: Sequence[int]) -> int:
-    """Run ``command`` with 0 to 2 replaced by ``stdio``, wait, return its exit code."""
+def _run(command: list[str], stdio: Sequence[int], directory: int = -1) -> int:
+    """Run ``command`` with 0 to 2 replaced by ``stdio`` and ``directory`` as descriptor 3; return its exit code."""
     actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(stdio)]
+    if directory >= 0:
+        actions.append((os.POSIX_SPAWN_DUP2, directory, _CONSOLE_FD))
     try:
         pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsigdef=_IGNORED_HERE)
     except OSError as exc:
@@ -124,16 +130,13 @@ def _run(command: list[str], stdio: Sequence[int]) -> int:
 
 def _listen(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        listener.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        listener.bind(path)
         listener.listen(1)
         listener.settimeout(10.0)
     except BaseException:
         listener.close()
         raise
-    finally:
-        os.close(directory)
     return listener
 
 

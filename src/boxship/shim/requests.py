@@ -49,6 +49,7 @@ class Requests:
         self._send_all = send_all
         self._execs: dict[str, Exec] = {}
         self._lingering: list[Exec] = []  # ended, with clients that still read
+        self._killing: list[Callable[[dict[str, Any]], None]] = []  # answers to kills that a helper carries out
         self._starting = 0
         self._unknown: dict[int, tuple[int, int]] = {}  # children reaped before their exec's helper told their pids
         self._exit: dict[str, Any] | None = None
@@ -111,7 +112,9 @@ class Requests:
         helper.start(self._loop, run, lambda _answer, _fds: done())
 
     def finish(self) -> None:
-        """End what is left of execs after the container's end."""
+        """End what is left of execs and requests after the container's end."""
+        for answer in list(self._killing):
+            answer({"ok": True})
         for exec in list(self._execs.values()):
             exec.finish()
 
@@ -201,10 +204,13 @@ class Requests:
                 return {"ok": False, "error": exc.message}, []
             return {"ok": True}, []
 
-        def done(answer: dict[str, Any], _fds: list[int]) -> None:
-            connection.send({"seq": message.get("seq"), "ok": "error" not in answer, **answer})
+        def answer(text: dict[str, Any]) -> None:
+            if answer in self._killing:
+                self._killing.remove(answer)
+                connection.send({"seq": message.get("seq"), "ok": "error" not in text, **text})
 
-        helper.start(self._loop, run, done)
+        self._killing.append(answer)
+        helper.start(self._loop, run, lambda text, _fds: answer(text))
         return None
 
     def _flush(self, _connection: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
