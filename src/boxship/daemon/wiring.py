@@ -155,6 +155,7 @@ async def start_services(config: DaemonConfig) -> Services:
         volumes=volumes,
     )
     await repair.run()
+    await images.sweep()
     containers = ContainerService(
         lifecycle,
         images=images,
