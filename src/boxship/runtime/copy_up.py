@@ -13,8 +13,9 @@ def copy(source_fd: int, target_fd: int) -> None:
     """
     source = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source_fd)
     try:
-        for entry in os.scandir(source):
-            _copy_entry(source, target_fd, entry.name)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                _copy_entry(source, target_fd, entry.name)
     finally:
         os.close(source)
 

@@ -80,8 +80,6 @@ def join_namespaces(init_pidfd: int, init_pid: int, flags: int) -> None:
             if exc.errno != errno.EINVAL:
                 raise
             _join_one_by_one(init_pidfd, init_pid, flags)  # Linux before 5.8
-    except ProcessLookupError as exc:
-        raise RuntimeFailure("cannot exec in a stopped container") from exc
     except OSError as exc:
         raise RuntimeFailure(f"unable to join the container's namespaces: {reason(exc)}") from exc
 

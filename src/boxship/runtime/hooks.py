@@ -89,10 +89,18 @@ def _talk(process: int, input_write: int, output_read: int, document: bytes, tim
                     if not chunk:
                         poller.unregister(output_read)
                 else:
-                    return output, True
+                    return output + _drain(output_read), True
     finally:
         if input_write >= 0:
             os.close(input_write)
+
+
+def _drain(fd: int) -> bytes:
+    """Return what can be read at once."""
+    try:
+        return os.read(fd, _MAX_OUTPUT)
+    except BlockingIOError:
+        return b""  # empty, and a child of the hook keeps the other end
 
 
 def _execute(hook: "dict[str, Any]", input_read: int, output_write: int) -> None:

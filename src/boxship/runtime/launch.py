@@ -14,7 +14,7 @@ import socket
 
 from boxship.linux import namespaces, pidfd, prctl
 from boxship.runtime import channel, credentials, enter, hooks, init
-from boxship.runtime.failure import RuntimeFailure, reason
+from boxship.runtime.failure import START_FAILED, RuntimeFailure, reason
 from boxship.runtime.namespace_plan import NamespacePlan
 
 __all__ = ["ExecProcess", "InitProcess", "RuntimeFailure", "start_exec", "start_init"]
@@ -119,13 +119,8 @@ def start_exec(
     Raises RuntimeFailure, also when the container is not running.
     """
     try:
-        try:
-            entry = enter.Entry(
-                process, init_pidfd, init_pid, cgroup, stdio, seccomp_program, container_id, preserve_fds
-            )
-            pidfd.send_signal(init_pidfd, 0)
-        except (FileNotFoundError, ProcessLookupError) as exc:
-            raise RuntimeFailure("cannot exec in a stopped container") from exc
+        entry = enter.Entry(process, init_pidfd, init_pid, cgroup, stdio, seccomp_program, container_id, preserve_fds)
+        pidfd.send_signal(init_pidfd, 0)  # not reaped, so the namespaces that were looked at are the container's
         ours, theirs = channel.pair()
         with ours, theirs:
             pid = _fork_exec(entry)
@@ -133,10 +128,12 @@ def start_exec(
                 enter.run(entry, theirs)
             theirs.close()
             return _follow_exec(ours, pid)
-    except RuntimeFailure as exc:
-        raise RuntimeFailure(_PREFIX + exc.message, exc.code) from exc
-    except OSError as exc:
-        raise RuntimeFailure(_PREFIX + str(exc)) from exc
+    except (RuntimeFailure, OSError) as exc:
+        code = exc.code if isinstance(exc, RuntimeFailure) else START_FAILED
+        message = exc.message if isinstance(exc, RuntimeFailure) else str(exc)
+        if code == START_FAILED and pidfd.wait(init_pidfd, 0):
+            message = "cannot exec in a stopped container"  # whatever it looked like from here
+        raise RuntimeFailure(_PREFIX + message, code) from exc
 
 
 def _fork_init(plan: NamespacePlan) -> int:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import stat
 
 from boxship.base import atomicfile, clock
 from boxship.linux import cgroup, pidfd
@@ -108,8 +107,9 @@ class Container:
 
     def forget(self) -> None:
         """Remove the state directory."""
-        for entry in os.scandir(self.directory):
-            os.unlink(entry.path)
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                os.unlink(entry.path)
         os.rmdir(self.directory)
 
 
@@ -150,7 +150,8 @@ def load(root: str, id: str) -> Container:
 def load_all(root: str) -> list[Container]:
     """Return all containers, by ID."""
     try:
-        names = sorted(entry.name for entry in os.scandir(root) if stat.S_ISDIR(entry.stat().st_mode))
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except FileNotFoundError:
         return []
     containers = []
