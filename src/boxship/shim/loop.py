@@ -82,7 +82,7 @@ class Loop:
         self.watch(reader, READ, woken)
 
     def run(self) -> None:
-        """Serve until :meth:`stop`, not at all if that was before."""
+        """Serve until :meth:`stop`; returns at once if that was called before."""
         while self._running:
             for fd, events in self._epoll.poll(self._until_next_timer()):
                 handler = self._handlers.get(fd)
@@ -95,6 +95,7 @@ class Loop:
                     self._on_error()
             if self._timers:
                 self._call_timers()
+        self._running = True
 
     def stop(self) -> None:
         """Let :meth:`run` return after the current round."""

@@ -72,6 +72,11 @@ class Streams:
         return self._console >= 0
 
     @property
+    def reading(self) -> bool:
+        """Whether the process's output is read at the moment: no client holds it up."""
+        return not self._paused
+
+    @property
     def clients(self) -> int:
         """How many clients are attached, those that still have to read the last output among them."""
         return len(self._clients)

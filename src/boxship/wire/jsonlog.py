@@ -134,10 +134,11 @@ def parse(line: bytes) -> Record | None:
     try:
         document = json.loads(line)
         attrs = document.get("attrs") or {}
-        if not isinstance(attrs, dict):
+        stream = document.get("stream", "stdout")
+        if not isinstance(attrs, dict) or not isinstance(stream, str):
             return None
         log = document.get("log", "").encode("utf-8", "replace")
-        return Record(document.get("stream", "stdout"), parse_time(document["time"]), log, attrs)
+        return Record(stream, parse_time(document["time"]), log, attrs)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
 

@@ -150,8 +150,9 @@ class Container:
             answer, _ = messages.receive(self.host.launcher)
         assert answer["ok"], answer
         self.shim_pid = answer["pid"]
-        self.pidfd = os.pidfd_open(self.shim_pid)
         self.control = Control(ours, self.host.stack)
+        with contextlib.suppress(ProcessLookupError):  # a start that fails is quickly over
+            self.pidfd = os.pidfd_open(self.shim_pid)
         return self.control
 
     def run(self) -> dict[str, Any]:
