@@ -290,8 +290,9 @@ def _piped(
             process.terminate()
             process.wait()
         process.stdout.close()
-        if reader is not None:
+        if reader is not None and process.stderr is not None:
             reader.join()
+            process.stderr.close()
     if status != 0:
         raise BootstrapError(explain(said, archive, suite, command[0]))
 
