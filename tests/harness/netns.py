@@ -100,8 +100,8 @@ def _uplink(namespace: NetworkNamespace) -> Iterator[None]:
         namespace.run("ip", "link", "set", "eth0", "up")
         namespace.run("ip", "route", "add", "default", "via", host)
         rules = (
-            f"table ip {table} {{ chain post {{ type nat hook postrouting priority srcnat; "
-            f"ip saddr {inside} oifname != {link} masquerade; }} }}"
+            f"add table ip {table} {{ chain post {{ type nat hook postrouting priority srcnat; "
+            f"ip saddr {inside} oifname != {link} masquerade; }}; }}"
         )
         run("nft", rules)
         undo.callback(run, "nft", "delete", "table", "ip", table, check=False)
