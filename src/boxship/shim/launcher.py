@@ -16,6 +16,7 @@ import sys
 
 from boxship.linux import cgroup as cgroups
 from boxship.linux import prctl
+from boxship.runtime import selfexe
 from boxship.shim import helper, netns
 from boxship.shim.shim import Shim
 from boxship.wire import messages
@@ -40,6 +41,7 @@ def command(fd: int) -> list[str]:
 
 def main(fd: int) -> None:
     """Serve the socket ``fd`` until boxshipd closes its end."""
+    selfexe.protect()  # all containers start as forks of this process
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
     _leave_session()

@@ -234,6 +234,7 @@ def test_podman_runs_a_container_with_this_runtime(program: Path, rootfs: Path, 
         assert call("exec", "-t", "box", "tty").stdout.strip() == "/dev/pts/0"
     finally:
         call("rm", "-f", "-t", "0", "box")
-        for directory in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
-            with contextlib.suppress(OSError):  # another podman's containers live there
-                directory.rmdir()
+        for pattern in ("*/libpod_parent/conmon", "*/libpod_parent"):
+            for directory in Path("/sys/fs/cgroup").glob(pattern):
+                with contextlib.suppress(OSError):  # another podman's containers live there
+                    directory.rmdir()
