@@ -126,7 +126,9 @@ class Engine:
     def _send(
         self, method: str, target: str, headers: Mapping[str, str], body: Body, *, upgrade: bool = False
     ) -> Response:
-        connection, self._idle = self._idle or Connection(dial(self.endpoint.host, self.endpoint.tls)), None
+        connection, self._idle = self._idle, None
+        if connection is None or connection.hung_up():
+            connection = Connection(dial(self.endpoint.host, self.endpoint.tls))
         try:
             try:
                 connection.send(method, target, {**self._headers, **headers}, body)

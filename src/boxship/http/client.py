@@ -134,6 +134,14 @@ class Connection:
         """Return the stream's descriptor."""
         return self._stream.fileno()
 
+    def hung_up(self) -> bool:
+        """Whether the other side has ended an idle stream, or sent what nobody asked for."""
+        from select import POLLIN, poll
+
+        poller = poll()
+        poller.register(self._stream.fileno(), POLLIN)
+        return bool(poller.poll(0))
+
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()

@@ -99,7 +99,7 @@ def _attached(session: Session, exec_id: str, document: dict[str, Any], keys: by
             signals.catch((WINCH, _signal.SIGTERM, _signal.SIGHUP))
             on_signal(WINCH)
         if attachment.run(signals, on_signal):
-            return 0
+            raise ExitError("read escape sequence")
     finally:
         signals.close()
     return int(session.engine.json("GET", f"/exec/{exec_id}/json")["ExitCode"])

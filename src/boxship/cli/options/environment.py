@@ -12,8 +12,9 @@ WHITESPACE = " \t"
 
 
 def read_environment(files: Iterable[str], flags: Iterable[str | None]) -> list[str]:
-    """Return the variables of the files, then those of the flags. Raises ValueError, OSError."""
-    return [*_read_files(files, inherit=True), *(item for item in flags if item is not None)]
+    """Return the variables of the files, then those of the flags, where the last of a name counts. Raises ValueError, OSError."""
+    given = {item.partition("=")[0]: item for item in flags if item is not None}
+    return [*_read_files(files, inherit=True), *given.values()]
 
 
 def read_labels(files: Iterable[str], flags: Iterable[str]) -> dict[str, str]:
