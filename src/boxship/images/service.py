@@ -164,7 +164,6 @@ class ImageService:
         id, new = await asyncio.to_thread(self._store_hello, architecture)
         layer = self.get(id).diff_ids[0].partition(":")[2][:12]
         yield progress.status("Pull complete" if new else "Already exists", layer)
-        yield progress.status(f"Digest: {id}")
         self._event("pull", id, wanted.familiar)
         happened = "Downloaded newer image for" if new else "Image is up to date for"
         yield progress.status(f"Status: {happened} {wanted.familiar}")
