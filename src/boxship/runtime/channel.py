@@ -25,7 +25,7 @@ import array
 import os
 import socket
 
-from boxship.runtime.failure import RuntimeFailure
+from boxship.runtime.failure import Killed, RuntimeFailure
 
 MAP = b"M"
 INIT = b"I"
@@ -75,7 +75,7 @@ def expect(end: socket.socket, *kinds: bytes) -> tuple[bytes, str, int]:
         code, _, message = text.partition(" ")
         raise RuntimeFailure(message, int(code))
     if kind == ENDED:
-        raise RuntimeFailure("container init was killed before it could start the program")
+        raise Killed("the process was killed before it could start the program")
     raise RuntimeError(f"unexpected message {kind!r} during a container's start")
 
 

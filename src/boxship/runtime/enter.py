@@ -4,9 +4,9 @@ import errno
 import os
 import socket
 
-from boxship.linux import fs, namespaces, pidfd, prctl
+from boxship.linux import fs, namespaces, pidfd, prctl, signals
 from boxship.runtime import channel, console, credentials, labels, process
-from boxship.runtime.failure import START_FAILED, RuntimeFailure, reason
+from boxship.runtime.failure import START_FAILED, Killed, RuntimeFailure, reason
 from boxship.runtime.init import open_proc, report
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ class Entry:
 def run(entry: Entry, end: socket.socket) -> "NoReturn":
     """Become the program; the fork was made in the container's pid namespace. Reports failures and ends."""
     try:
-        process.reset_signals()
+        signals.reset_all()
         os.setsid()
         _enter(entry, end)
         process.execute(entry.process, end, seccomp_program=entry.seccomp_program, preserved=entry.preserved)
@@ -80,6 +80,8 @@ def join_namespaces(init_pidfd: int, init_pid: int, flags: int) -> None:
             if exc.errno != errno.EINVAL:
                 raise
             _join_one_by_one(init_pidfd, init_pid, flags)  # Linux before 5.8
+    except ProcessLookupError as exc:
+        raise Killed("the container has no namespaces any more") from exc
     except OSError as exc:
         raise RuntimeFailure(f"unable to join the container's namespaces: {reason(exc)}") from exc
 

@@ -20,6 +20,10 @@ class RuntimeFailure(Exception):
         self.code = code
 
 
+class Killed(RuntimeFailure):
+    """The process was ended by somebody else before it could become the program, or its container was."""
+
+
 def reason(exc: OSError) -> str:
     """Return the kernel's reason in the lower case that the texts around it use: ``no such file or directory``."""
     text = os.strerror(exc.errno) if exc.errno else str(exc)

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from boxship.linux import fs, mount, namespaces, prctl, uts
+from boxship.linux import fs, mount, namespaces, prctl, signals, uts
 from boxship.runtime import (
     channel,
     console,
@@ -104,7 +104,7 @@ def run(start: Start, end: socket.socket) -> "NoReturn":
     """Become the container's program; ``end`` is this process's end of the channel. Reports failures and ends."""
     prefix = ["error during container init: "]  # runc's words until the starter has done its part
     try:
-        process.reset_signals()
+        signals.reset_all()
         os.setsid()
         _enter_namespaces(start, end)
         _set_up(start, end, prefix)

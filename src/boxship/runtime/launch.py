@@ -13,19 +13,23 @@ import signal
 import socket
 
 from boxship.linux import namespaces, pidfd, prctl
+from boxship.linux.clone import fork_sibling
 from boxship.runtime import channel, credentials, enter, hooks, init
-from boxship.runtime.failure import START_FAILED, RuntimeFailure, reason
+from boxship.runtime.failure import Killed, RuntimeFailure, reason
 from boxship.runtime.namespace_plan import NamespacePlan
 
 __all__ = ["ExecProcess", "InitProcess", "RuntimeFailure", "start_exec", "start_init"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from boxship.runtime.init import CgroupHandle
 
 _PREFIX = "unable to start container process: "
+_STOPPED = "cannot exec in a stopped container"
+_END_WAIT = 0.2  # seconds from the end of a container's processes to that of its init, which reaps them
 
 
 class InitProcess:
@@ -58,6 +62,7 @@ def start_init(
     bundle: str = "",
     pivot: bool = True,
     dies_with_parent: bool = False,
+    sibling: bool = False,
 ) -> InitProcess:
     """Start the container that ``spec`` (runtime-spec config.json) describes and return when its program runs.
 
@@ -66,7 +71,8 @@ def start_init(
     ``seccomp_program``: compiled filter. ``hold_fd``: return when all but execve is done; the program starts once a
     byte can be read from this descriptor. ``preserve_fds``: descriptors 3 and up that the program inherits.
     ``bundle``: for the hooks' state document. ``pivot``: see :func:`boxship.runtime.rootfs.enter`.
-    ``dies_with_parent``: init is killed when the caller ends.
+    ``dies_with_parent``: init is killed when its parent ends. ``sibling``: that parent is the caller's, who reaps it, also
+    when the start fails; not together with a new user namespace.
 
     Raises RuntimeFailure with nothing left behind: no process, mount or descriptor.
     """
@@ -89,11 +95,11 @@ def start_init(
         try:
             ours, theirs = channel.pair()
             with ours, theirs:
-                pid = _fork_init(plan)
+                pid = _fork_init(plan, fork_sibling if sibling else os.fork)
                 if pid == 0:
                     init.run(start, theirs)
                 theirs.close()
-                return _follow(start, ours, pid)
+                return _follow(start, ours, pid, reaps=not sibling)
         finally:
             plan.close()
     except RuntimeFailure as exc:
@@ -128,21 +134,24 @@ def start_exec(
                 enter.run(entry, theirs)
             theirs.close()
             return _follow_exec(ours, pid)
-    except (RuntimeFailure, OSError) as exc:
-        code = exc.code if isinstance(exc, RuntimeFailure) else START_FAILED
-        message = exc.message if isinstance(exc, RuntimeFailure) else str(exc)
-        if code == START_FAILED and pidfd.wait(init_pidfd, 0):
-            message = "cannot exec in a stopped container"  # whatever it looked like from here
-        raise RuntimeFailure(_PREFIX + message, code) from exc
+    except Killed as exc:
+        message = _STOPPED if pidfd.wait(init_pidfd, _END_WAIT) else exc.message
+        raise RuntimeFailure(_PREFIX + message) from exc
+    except RuntimeFailure as exc:
+        raise RuntimeFailure(_PREFIX + exc.message, exc.code) from exc
+    except OSError as exc:
+        # Looking at a process that is gone, or forking in its pid namespace (ENOMEM).
+        message = _STOPPED if pidfd.wait(init_pidfd, _END_WAIT) else str(exc)
+        raise RuntimeFailure(_PREFIX + message) from exc
 
 
-def _fork_init(plan: NamespacePlan) -> int:
+def _fork_init(plan: NamespacePlan, fork: "Callable[[], int]") -> int:
     """Fork into the plan's pid namespace, unless a user namespace is to own it: then the child makes it itself."""
     if "user" in plan.names:
         prctl.set_child_subreaper(True)
         return os.fork()
     if "pid" not in plan.names:
-        return os.fork()
+        return fork()
     own = _own_pid_namespace()
     try:
         try:
@@ -150,7 +159,7 @@ def _fork_init(plan: NamespacePlan) -> int:
                 plan.join_one("pid", namespaces.CLONE_NEWPID)
             else:
                 namespaces.unshare(namespaces.CLONE_NEWPID)
-            pid = os.fork()
+            pid = fork()
         except BaseException:
             namespaces.setns(own, namespaces.CLONE_NEWPID)
             raise
@@ -183,7 +192,7 @@ def _own_pid_namespace() -> int:
     return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _follow(start: init.Start, ours: socket.socket, pid: int) -> InitProcess:
+def _follow(start: init.Start, ours: socket.socket, pid: int, *, reaps: bool) -> InitProcess:
     """Answer init's messages until it is ready; end it if that fails."""
     process = InitProcess(pid, -1, -1)
     try:
@@ -211,7 +220,7 @@ def _follow(start: init.Start, ours: socket.socket, pid: int) -> InitProcess:
             channel.expect(ours, channel.ENDED)
         return process
     except BaseException:
-        _end(process)
+        _end(process, reaps=reaps)
         raise
 
 
@@ -239,10 +248,16 @@ def _adopt(process: InitProcess, pid: int) -> None:
     process.pidfd = pidfd.pidfd_open(pid)
 
 
-def _end(process: InitProcess) -> None:
+def _end(process: InitProcess, *, reaps: bool = True) -> None:
     """Kill and reap a process that did not make it, and close what belongs to it."""
-    os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is its own
-    os.waitpid(process.pid, 0)
+    if reaps:
+        os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is its own
+        os.waitpid(process.pid, 0)
+    elif process.pidfd >= 0:
+        try:
+            pidfd.send_signal(process.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # reaped by its parent already
     for fd in (process.pidfd, process.console):
         if fd >= 0:
             os.close(fd)

@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 _FIRST_FREE_FD = 3
 
 
-def reset_signals() -> None:
-    """Give every signal its default action and unblock all: ignored ones would stay ignored in the program."""
-    signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals():
-        if signal.getsignal(signum) not in (signal.SIG_DFL, None):
-            signal.signal(signum, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
 def take_stdio(stdio: tuple[int, int, int]) -> None:
     """Make the three descriptors 0, 1 and 2."""
     copies = [os.dup(fd) for fd in stdio]  # first all copies: one of the three may be 0, 1 or 2 itself
