@@ -114,6 +114,12 @@ class Engine:
         stream, leftover = response.connection.detach()
         return stream, leftover, response.headers.get("content-type", "")
 
+    def close(self) -> None:
+        """Close the idle connection, if there is one."""
+        if self._idle is not None:
+            self._idle.close()
+            self._idle = None
+
     def release(self, response: Response) -> None:
         """Keep the connection of a finished answer for the next call."""
         self._release(response)

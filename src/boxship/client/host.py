@@ -92,9 +92,7 @@ def dial(host: str, tls: TlsFiles | None) -> Stream:
     scheme, _, rest = host.partition("://")
     try:
         if scheme == "unix":
-            stream = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-            stream.connect(rest)
-            return stream
+            return _dial_unix(rest)
         if scheme == "ssh":
             return _dial_ssh(rest)
         return _dial_tcp(rest.partition("/")[0], tls)
@@ -104,6 +102,16 @@ def dial(host: str, tls: TlsFiles | None) -> Stream:
         ) from exc
     except OSError as exc:
         raise UnreachableError(host) from exc
+
+
+def _dial_unix(path: str) -> Stream:
+    stream = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        stream.connect(path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
 
 
 def _dial_tcp(address: str, tls: TlsFiles | None) -> Stream:
