@@ -18,7 +18,7 @@ from boxship.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from boxship.linux.cgroup_base import Cgroup
@@ -46,8 +46,9 @@ class ExternalRuntime:
         self._command: list[str] = [runtime["path"], *(runtime.get("args") or ())]
         self._cgroup = cgroup
 
-    def start(self, stdio: tuple[int, int, int]) -> Started:
+    def start(self, stdio: tuple[int, int, int], prepare: Callable[[], None]) -> Started:
         """Create and start the container; the runtime makes its cgroup at the path the shim expects."""
+        prepare()
         os.makedirs(self._bundle, mode=0o700, exist_ok=True)
         os.makedirs(self._root, mode=0o700, exist_ok=True)
         spec = dict(self._start["spec"])

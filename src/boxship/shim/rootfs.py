@@ -15,15 +15,17 @@ _OPTIONS_LIMIT = 4095  # bytes; mount(2) takes one page of options
 
 
 class Rootfs:
-    """A mounted root filesystem; holds it with a descriptor so that unmounting it is quick.
-
-    The last user of an overlay waits until the kernel has written out what the container wrote. With this descriptor that
-    is the shim's own end, which nobody waits for.
-    """
+    """The place of a root filesystem: mounted by whoever starts the container, held and unmounted by the shim."""
 
     def __init__(self, description: dict[str, Any]) -> None:
-        """Mount what the start document's ``rootfs`` describes. Raises OSError; nothing is mounted then."""
+        """``description`` is the start document's ``rootfs``."""
         self.target: str = description["target"]
+        self._description = description
+        self._fd = -1
+
+    def mount(self) -> None:
+        """Mount it. Raises OSError; nothing is mounted then."""
+        description = self._description
         os.makedirs(self.target, mode=0o700, exist_ok=True)
         if description["type"] == "overlay":
             mount_overlay(description["lower"], description["upper"], description["work"], self.target)
@@ -33,10 +35,17 @@ class Rootfs:
             raise OSError(errno.EINVAL, f"unknown type of root filesystem {description['type']!r}")
         try:
             mount.mount(None, self.target, None, mount.MS_PRIVATE)
-            self._fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             mount.umount2(self.target, mount.MNT_DETACH)
             raise
+
+    def hold(self) -> None:
+        """Keep the mounted file system in use, so that unmounting it is quick.
+
+        The last user of an overlay waits until the kernel has written out what the container wrote. With this descriptor
+        that is the shim's own end, which nobody waits for.
+        """
+        self._fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def unmount(self) -> None:
         """Take the mount away from its place; the file system itself ends with the process. Never raises."""

@@ -7,6 +7,7 @@ from boxship.shim.native import NativeRuntime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     from boxship.linux.cgroup_base import Cgroup
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     class Runtime(Protocol):
         """One container on one runtime. All but ``delete`` raise RuntimeFailure or OSError and leave nothing then."""
 
-        def start(self, stdio: tuple[int, int, int]) -> Started:
-            """Start the container's init; blocks until its program runs."""
+        def start(self, stdio: tuple[int, int, int], prepare: Callable[[], None]) -> Started:
+            """Call ``prepare``, which mounts the root filesystem, and start the init; blocks until its program runs."""
 
         def exec(self, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
             """Start another process in it; blocks until its program runs. Called in a helper process."""

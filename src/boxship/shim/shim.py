@@ -107,18 +107,23 @@ class Shim:
                 attrs=log.get("attrs"),
                 run_aside=self._run_aside,
             )
-        self._rootfs = Rootfs(start["rootfs"])
+        rootfs = self._rootfs = Rootfs(start["rootfs"])
         stdio = start["stdio"]
         process = start["spec"]["process"]
         process["terminal"] = bool(stdio["tty"])
         if stdio.get("console_size"):
             height, width = stdio["console_size"]
             process["consoleSize"] = {"height": int(height), "width": int(width)}
-        users.apply(process, start.get("user"), start["rootfs"]["target"])
+
+        def prepare() -> None:
+            rootfs.mount()
+            users.apply(process, start.get("user"), rootfs.target)
+
         ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"])
         self._runtime = self._choose(start, self._cgroup)
         try:
-            init = self._runtime.start(ends.child)
+            init = self._runtime.start(ends.child, prepare)
+            rootfs.hold()
         except BaseException:
             ends.close()
             raise
