@@ -2,7 +2,7 @@
 
 import os
 
-from boxship.linux import fs, mount, mountinfo
+from boxship.linux import fs, mount, mountinfo, namespaces
 from boxship.runtime.failure import RuntimeFailure, reason
 from boxship.runtime.mount_options import PROPAGATION
 
@@ -25,7 +25,7 @@ def prepare(rootfs: str, propagation: int) -> int:
     ``propagation`` is that of the whole tree (0: mounts of the host arrive, ours do not leave).
     """
     try:
-        mount.mount(None, "/", None, propagation or _DEFAULT_PROPAGATION)
+        _change_whole_tree(propagation or _DEFAULT_PROPAGATION)
         if propagation & mount.MS_SHARED:
             # pivot_root refuses a shared parent, and what we mount must not reach the host through it.
             mount.mount(None, _mount_of(rootfs), None, mount.MS_PRIVATE)
@@ -41,8 +41,9 @@ def enter(root_fd: int, propagation: int, *, pivot: bool = True) -> None:
     Without ``pivot`` (the host runs from an initial ramdisk, where pivot_root is impossible) the root is moved instead.
     """
     try:
-        os.fchdir(root_fd)
         if pivot:
+            _go_to_namespace_root()
+            os.fchdir(root_fd)
             # The old root lands on top of the new one and is detached from there; no directory is needed for it.
             old_fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -54,6 +55,7 @@ def enter(root_fd: int, propagation: int, *, pivot: bool = True) -> None:
             mount.umount2(".", mount.MNT_DETACH)
             os.chdir("/")
         else:
+            os.fchdir(root_fd)
             mount.mount(".", "/", None, mount.MS_MOVE)
             os.chroot(".")
             os.chdir("/")
@@ -61,6 +63,31 @@ def enter(root_fd: int, propagation: int, *, pivot: bool = True) -> None:
             mount.mount(None, "/", None, propagation)
     except OSError as exc:
         raise RuntimeFailure(f"error jailing process inside rootfs: {exc.strerror}") from exc
+
+
+def _change_whole_tree(propagation: int) -> None:
+    """Set the propagation of all mounts of this namespace, also of those above our root directory."""
+    own_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _go_to_namespace_root()
+        mount.mount(None, "/", None, propagation)
+        os.fchdir(own_root)
+        os.chroot(".")
+    finally:
+        os.close(own_root)
+
+
+def _go_to_namespace_root() -> None:
+    """Leave a chroot that we were started in: the root of this process becomes that of its mount namespace.
+
+    pivot_root(2) replaces the mount that our root directory lies on. In a chroot that is not the namespace's root: the
+    machine's own files would stay mounted above the container's, where setns(2) leads every exec, and ``..`` who may chroot.
+    """
+    fd = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.setns(fd, namespaces.CLONE_NEWNS)
+    finally:
+        os.close(fd)
 
 
 def _mount_of(path: str) -> str:

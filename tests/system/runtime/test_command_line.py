@@ -111,6 +111,30 @@ def test_the_life_of_a_container_in_single_steps(
     assert "container does not exist" in run("state", id).stderr
 
 
+@pytest.mark.row("ISO-01")
+def test_a_runtime_in_a_chroot_gives_its_containers_the_only_root(
+    bundle: Callable[..., Path], id: str, tmp_path: Path, program: Path
+) -> None:
+    changed_root = tmp_path / "chroot"
+    changed_root.mkdir()
+    script = 'mount --rbind / "$0" && exec chroot "$0" "$@"'
+    enter = ["unshare", "--mount", "sh", "-c", script, changed_root, program, "--root", tmp_path / "state"]
+    directory = bundle("sleep", "1000")
+    with open(tmp_path / "output", "w") as output:
+        subprocess.run(
+            [*enter, "run", "-d", "-b", directory, "--pid-file", tmp_path / "pid", id],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=True,
+            timeout=30,
+        )
+    done = subprocess.run([*enter, "exec", id, "ls", "/"], capture_output=True, text=True, timeout=30, check=False)
+    assert set(done.stdout.split()) == {"bin", "dev", "etc", "proc", "root", "sys", "tmp"}, done.stderr
+    mounts = Path(f"/proc/{(tmp_path / 'pid').read_text()}/mountinfo").read_text()
+    assert str(changed_root) not in mounts
+
+
 @pytest.mark.row("RUN-46")
 def test_a_failed_create_leaves_nothing(run: Run, bundle: Callable[..., Path], id: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
