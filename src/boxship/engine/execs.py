@@ -22,6 +22,7 @@ from boxship.wire import frames
 
 Emit = Callable[[Container, str, dict[str, str]], None]
 
+NOT_STARTED = 126  # the exit code of an exec whose container ended in this moment
 MAX_KEPT = 64  # ended execs per container that inspect still answers for
 
 
@@ -181,6 +182,8 @@ class ExecService:
                 execution.exit_code = int(answer.get("code", 126))
                 raise ExecFailed(str(answer.get("error")), execution.exit_code)
         except BoxshipError as exc:
+            if execution.exit_code is None:
+                execution.exit_code = NOT_STARTED
             if client is None:
                 raise
             # The head of the answer is long gone: Docker, too, tells the person on the stream.
