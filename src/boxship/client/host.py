@@ -132,22 +132,9 @@ def _dial_tcp(address: str, tls: TlsFiles | None) -> Stream:
 
 
 def _wrap_tls(stream: socket, name: str, tls: TlsFiles) -> Stream:
-    import socket as full_socket
-    import ssl
+    from boxship.client.tls import TlsStream
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if tls.verify:
-            context.load_verify_locations(tls.ca)
-        else:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if os.path.exists(tls.cert) or tls.verify:
-            context.load_cert_chain(tls.cert, tls.key)
-    except OSError as exc:
-        raise HostError(f"unable to resolve docker endpoint: {exc.strerror}: {exc.filename or tls.cert}") from exc
-    whole = full_socket.socket(stream.family, stream.type, stream.proto, stream.detach())
-    return context.wrap_socket(whole, server_hostname=name)
+    return TlsStream(stream, name, tls)
 
 
 def _dial_ssh(address: str) -> Stream:

@@ -39,57 +39,91 @@ LISTING = Listing(
 )
 
 
+# Field of newer engines' totals, the name of the row, and older engines' field of the objects themselves.
+KINDS = (
+    ("ImageUsage", "Images", "Images"),
+    ("ContainerUsage", "Containers", "Containers"),
+    ("VolumeUsage", "Local Volumes", "Volumes"),
+    ("BuildCacheUsage", "Build Cache", "BuildCache"),
+)
+TOTALS_SINCE = "1.52"  # older engines send the objects, and the client adds up
+
+
 def summary(usage: Usage) -> list[Usage]:
     """Return one row for each kind of object."""
+    rows = []
+    for field, name, _ in KINDS:
+        totals = usage.get(field) or {}
+        rows.append(
+            {
+                "type": name,
+                "total": totals.get("TotalCount") or 0,
+                "active": totals.get("ActiveCount") or 0,
+                "size": totals.get("TotalSize") or 0,
+                "reclaimable": totals.get("Reclaimable") or 0,
+            }
+        )
+    return rows
+
+
+def totals(usage: Usage) -> Usage:
+    """Return an older engine's answer in the form of newer ones: totals, with the objects as their items."""
     images = usage.get("Images") or []
     containers = usage.get("Containers") or []
     volumes = usage.get("Volumes") or []
     cache = usage.get("BuildCache") or []
     layers = usage.get("LayersSize") or 0
-    used_images = sum(
-        image["Size"] - max(image.get("SharedSize", 0), 0) for image in images if image.get("Containers", 0) > 0
-    )
+    used = [image for image in images if image.get("Containers", 0) > 0]
     live = [c for c in containers if c.get("State") in ("running", "paused", "restarting")]
-    sizes = [(v.get("UsageData") or {}).get("Size", -1) for v in volumes]
-    in_use = [(v.get("UsageData") or {}).get("RefCount", 0) > 0 for v in volumes]
-    return [
-        {
-            "type": "Images",
-            "total": len(images),
-            "active": sum(image.get("Containers", 0) > 0 for image in images),
-            "size": layers,
-            "reclaimable": layers - used_images,
-        },
-        {
-            "type": "Containers",
-            "total": len(containers),
-            "active": len(live),
-            "size": sum(c.get("SizeRw") or 0 for c in containers),
-            "reclaimable": sum(c.get("SizeRw") or 0 for c in containers if c not in live),
-        },
-        {
-            "type": "Local Volumes",
-            "total": len(volumes),
-            "active": sum(in_use),
-            "size": sum(size for size in sizes if size > 0),
-            "reclaimable": sum(size for size, used in zip(sizes, in_use, strict=True) if size > 0 and not used),
-        },
-        {
-            "type": "Build Cache",
-            "total": len(cache),
-            "active": sum(bool(record.get("InUse")) for record in cache),
-            "size": sum(record.get("Size") or 0 for record in cache if not record.get("Shared")),
-            "reclaimable": sum(
-                record.get("Size") or 0 for record in cache if not record.get("InUse") and not record.get("Shared")
-            ),
-        },
-    ]
+    mounted = [v for v in volumes if (v.get("UsageData") or {}).get("RefCount", 0) > 0]
+    own = [record for record in cache if not record.get("Shared")]
+    return {
+        "ImageUsage": _totals(images, used, layers, layers - sum(_own_size(image) for image in used)),
+        "ContainerUsage": _totals(
+            containers, live, sum(map(_written, containers)), sum(_written(c) for c in containers if c not in live)
+        ),
+        "VolumeUsage": _totals(
+            volumes, mounted, sum(map(_volume_size, volumes)), sum(_volume_size(v) for v in volumes if v not in mounted)
+        ),
+        "BuildCacheUsage": _totals(
+            cache,
+            [record for record in cache if record.get("InUse")],
+            sum(record.get("Size") or 0 for record in own),
+            sum(record.get("Size") or 0 for record in own if not record.get("InUse")),
+        ),
+    }
+
+
+def _totals(items: list[Usage], active: list[Usage], size: int, reclaimable: int) -> Usage:
+    return {
+        "TotalCount": len(items),
+        "ActiveCount": len(active),
+        "TotalSize": size,
+        "Reclaimable": reclaimable,
+        "Items": items,
+    }
+
+
+def _own_size(image: Usage) -> int:
+    return int(image["Size"] - max(image.get("SharedSize", 0), 0))
+
+
+def _written(container: Usage) -> int:
+    return int(container.get("SizeRw") or 0)
+
+
+def _volume_size(volume: Usage) -> int:
+    return int(max((volume.get("UsageData") or {}).get("Size", -1), 0))
 
 
 def run(session: Session, values: Values) -> int:
     """Show the summary, or with --verbose every object."""
-    usage = session.engine.json("GET", "/system/df") or {}
-    if values.is_set("verbose"):
+    verbose = values.is_set("verbose")
+    newer = session.engine.speaks(TOTALS_SINCE)
+    usage = session.engine.json("GET", "/system/df", {"verbose": True} if newer and verbose else {}) or {}
+    if not newer:
+        usage = totals(usage)
+    if verbose:
         _verbose(session, usage)
         return 0
     LISTING.show(session, summary(usage), values.text("format"))
@@ -102,18 +136,16 @@ def _verbose(session: Session, usage: Usage) -> None:
     from boxship.cli.commands.ps import listing as container_listing
     from boxship.cli.commands.volume import LISTING as VOLUMES
 
-    images = list(rows(usage.get("Images") or [], digests=False))
+    items = {name: (usage.get(field) or {}).get("Items") or [] for field, _, name in KINDS}
+    images = list(rows(items["Images"], digests=False))
     names = ("Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers")
     session.out("Images space usage:\n\n" + image_listing(truncate=True, digests=False).table(images, names))
     names = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
-    written = [{**container, "SizeRootFs": 0} for container in usage.get("Containers") or []]
+    written = [{**container, "SizeRootFs": 0} for container in items["Containers"]]
     containers = container_listing(truncate=True, size=True).table(written, names)
     session.out("\nContainers space usage:\n\n" + containers)
-    session.out(
-        "\nLocal Volumes space usage:\n\n" + VOLUMES.table(usage.get("Volumes") or [], ("Name", "Links", "Size"))
-    )
-    cache = usage.get("BuildCache") or []
-    total = decimal_size(sum(record.get("Size") or 0 for record in cache))
+    session.out("\nLocal Volumes space usage:\n\n" + VOLUMES.table(items["Volumes"], ("Name", "Links", "Size")))
+    total = decimal_size((usage.get("BuildCacheUsage") or {}).get("TotalSize") or 0)
     session.out(f"\nBuild cache usage: {total}\n\n")
 
 
