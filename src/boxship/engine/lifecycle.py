@@ -134,9 +134,9 @@ class Lifecycle:
                 raise InvalidInput("conflicting options: hostname and the network mode")
             if host.port_bindings or host.publish_all_ports:
                 raise InvalidInput("conflicting options: port publishing and the container type network mode")
-            host = msgspec.structs.replace(host, network_mode=f"container:{self.index.find(network_peer).id}")
-        elif not self._networks.exists(host.network_mode) and host.network_mode != "host":
-            raise _no_such_network(host.network_mode)
+            # As with a network that does not exist, a peer that does not is the start's error.
+            with contextlib.suppress(NotFound):
+                host = msgspec.structs.replace(host, network_mode=f"container:{self.index.find(network_peer).id}")
         id = new_id()
         if not config.hostname and network_peer == host.network_mode and host.network_mode != "host":
             config = msgspec.structs.replace(config, hostname=id[:12])
@@ -319,7 +319,7 @@ class Lifecycle:
         mode = spec.host_config.network_mode
         if mode == "host" or mode.startswith("container:"):
             return None
-        endpoint = spec.endpoints.get(mode)
+        endpoint = spec.endpoints.get(mode) or spec.endpoints.get("default")
         return await self._networks.attach(
             AttachRequest(
                 container_id=spec.id,
@@ -450,7 +450,7 @@ class Lifecycle:
     # -- stop, kill, pause -------------------------------------------------------------------------------------------
 
     async def kill(self, container: Container, signal: int, *, ref: str) -> None:
-        """Send a signal to the first process."""
+        """Send a signal to the first process; return from SIGKILL when that has ended, as Docker does."""
         if not container.status.alive or container.shim is None:
             raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
         if signal in (signals.SIGKILL, self._stop_signal(container)):
@@ -458,8 +458,11 @@ class Lifecycle:
         with contextlib.suppress(ShimGone):
             await container.shim.kill(signal)
         self._emit(container, "kill", {"signal": str(signal)})
-        if signal == signals.SIGKILL and container.status.state is State.PAUSED:
-            await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        if signal == signals.SIGKILL:
+            if container.status.state is State.PAUSED:
+                await asyncio.to_thread(self._composer.cgroup(container).thaw)
+            if not await _within(container.ended, KILL_DEADLINE):
+                raise _stuck(container)
 
     async def stop(
         self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool = True
@@ -484,12 +487,11 @@ class Lifecycle:
         await self._signal(container, number)
         if container.status.state is State.PAUSED:
             await asyncio.to_thread(self._composer.cgroup(container).thaw)
-        if not await _within(container.ended, None if timeout < 0 else timeout):
-            await self._signal(container, signals.SIGKILL)
-            if not await _within(container.ended, KILL_DEADLINE):
-                raise SystemFailure(
-                    f"cannot stop container: {container.id}: tried to kill container, but did not receive an exit event"
-                )
+        if number != signals.SIGKILL and not await _within(container.ended, None if timeout < 0 else timeout):
+            number = signals.SIGKILL
+            await self._signal(container, number)
+        if number == signals.SIGKILL and not await _within(container.ended, KILL_DEADLINE):
+            raise _stuck(container)
         self._emit(container, "stop", {})
         return True
 
@@ -570,7 +572,11 @@ class Lifecycle:
         """Give a container another name."""
         if not name:
             raise InvalidInput("Neither old nor new names may be empty")
-        new, old = check_name(name), container.spec.name
+        old = container.spec.name
+        try:
+            new = check_name(name)
+        except InvalidInput as exc:
+            raise InvalidInput(f"Error when allocating new name: {exc}") from exc
         async with container.lock:
             if new == old:
                 raise InvalidInput("Renaming a container with the same name as its current name")
@@ -741,10 +747,6 @@ async def _within(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _no_such_network(name: str) -> BoxshipError:
-    return NotFound(f"network {name} not found")
 
 
 def _warnings(host: HostConfig) -> list[str]:
