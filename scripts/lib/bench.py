@@ -195,7 +195,10 @@ def write(table: str) -> None:
     """Put the table between its marks in the README, and into its own page."""
     readme = ROOT / "README.md"
     text = re.sub(
-        r"(<!-- bench -->\n).*(<!-- /bench -->)", lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text(), flags=re.DOTALL
+        r"(<!-- bench -->\n).*(<!-- /bench -->)",
+        lambda m: f"{m[1]}{table}\n{m[2]}",
+        readme.read_text(),
+        flags=re.DOTALL,
     )
     readme.write_text(text)
     (ROOT / "docs" / "bench.md").write_text(f"# Benchmark\n\nWritten by `scripts/bench --write`.\n\n{table}\n")

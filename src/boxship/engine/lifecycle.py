@@ -753,3 +753,9 @@ def _warnings(host: HostConfig) -> list[str]:
     if host.port_bindings and host.network_mode == "host":
         return ["Published ports are discarded when using host network mode"]
     return []
+
+
+def _stuck(container: Container) -> SystemFailure:
+    return SystemFailure(
+        f"cannot kill container: {container.id}: tried to kill container, but did not receive an exit event"
+    )
