@@ -41,13 +41,12 @@ def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) ->
     options = parse(entry.get("options") or [])
     fstype = entry.get("type") or ""
     is_bind = fstype == "bind" or bool(options.flags & mount.MS_BIND)
-    if fstype != "proc" and destination.startswith("/proc/") and destination not in _BELOW_PROC:
-        raise RuntimeFailure(f'"{destination}" cannot be mounted because it is inside /proc')
     if is_bind:
         tree_fd = _bind(root_fd, destination, entry.get("source", ""), options)
     elif fstype == "cgroup":
         target_fd = places.find_or_make(root_fd, destination, directory=True)
         try:
+            _check_place(target_fd, destination)
             tree_fd = cgroup_mounts.mount_all(root_fd, destination, target_fd, options, namespaced=cgroup_namespace)
         finally:
             os.close(target_fd)
@@ -69,6 +68,7 @@ def _bind(root_fd: int, destination: str, source: str, options: MountOptions) ->
         directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
         target_fd = places.find_or_make(root_fd, destination, directory=directory)
         try:
+            _check_place(target_fd, destination, is_procfs=fs.fstatfs_type(source_fd) == fs.PROC_SUPER_MAGIC)
             return places.bind(source_fd, target_fd, recursive=recursive, flags=options.flags, cleared=options.cleared)
         finally:
             os.close(target_fd)
@@ -79,10 +79,17 @@ def _bind(root_fd: int, destination: str, source: str, options: MountOptions) ->
 def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, options: MountOptions) -> int:
     ordinary = fstype in _KERNEL_TYPES
     data = options.data
-    target_fd = places.find_or_make(root_fd, destination, directory=True, links=not ordinary)
     try:
+        target_fd = places.find(root_fd, destination, links=not ordinary)
+        is_new = False
+    except FileNotFoundError:
+        target_fd = places.find_or_make(root_fd, destination, directory=True, links=not ordinary)
+        is_new = True
+    try:
+        if fstype != "proc":
+            _check_place(target_fd, destination)
         target = f"/proc/self/fd/{target_fd}"
-        if fstype == "tmpfs" and "mode=" not in data:
+        if fstype == "tmpfs" and "mode=" not in data and not is_new:  # a new place has tmpfs's own mode, 1777
             mode = f"mode={stat.S_IMODE(os.fstat(target_fd).st_mode):o}"
             data = f"{data},{mode}" if data else mode
         mount.mount(source or fstype, target, fstype, options.flags & ~mount.MS_REC, data)
@@ -92,6 +99,19 @@ def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, 
         return tree_fd
     finally:
         os.close(target_fd)
+
+
+def _check_place(target_fd: int, destination: str, *, is_procfs: bool = False) -> None:
+    """Raise RuntimeFailure when what is mounted at ``destination`` would show in place of procfs or of files in it.
+
+    ``target_fd`` is asked too: a link of the image or of a volume may have led there. ``is_procfs``: what is mounted is
+    procfs itself.
+    """
+    if destination == "/proc" and not is_procfs:
+        raise RuntimeFailure(f'"{destination}" cannot be mounted because it is not of type proc')
+    inside = destination.startswith("/proc/") or fs.fstatfs_type(target_fd) == fs.PROC_SUPER_MAGIC
+    if inside and destination not in (*_BELOW_PROC, "/proc"):
+        raise RuntimeFailure(f'"{destination}" cannot be mounted because it is inside /proc')
 
 
 def _detail(exc: OSError) -> str:

@@ -11,6 +11,7 @@ from boxship.linux import fs, mount
 from boxship.runtime.mount_options import attributes
 
 _RULES = fs.RESOLVE_IN_ROOT | fs.RESOLVE_NO_MAGICLINKS
+_MAX_DANGLING = 8
 _OLD_ATIMES = {os.ST_NOATIME: mount.MS_NOATIME, os.ST_RELATIME: mount.MS_RELATIME}
 
 
@@ -20,8 +21,13 @@ def find(root_fd: int, path: str, flags: int = fs.O_PATH, *, links: bool = True)
     return fs.openat2(root_fd, path.lstrip("/") or ".", flags, resolve=resolve)
 
 
-def find_or_make(root_fd: int, path: str, *, directory: bool, links: bool = True) -> int:
-    """Open what is at ``path`` (O_PATH); where nothing is, make an empty file or directory and those above it."""
+def find_or_make(
+    root_fd: int, path: str, *, directory: bool, links: bool = True, following: int = _MAX_DANGLING
+) -> int:
+    """Open what is at ``path`` (O_PATH); where nothing is, make an empty file or directory and those above it.
+
+    ``following`` is how many links that lead to nothing are followed in a row.
+    """
     try:
         return find(root_fd, path, links=links)
     except FileNotFoundError:
@@ -29,10 +35,17 @@ def find_or_make(root_fd: int, path: str, *, directory: bool, links: bool = True
     path = os.path.normpath("/" + path.lstrip("/"))
     parent_fd, name = find_parent(root_fd, path, links=links)
     try:
-        if directory:
-            os.mkdir(name, 0o755, dir_fd=parent_fd)
-        else:
-            os.mknod(name, stat.S_IFREG | 0o755, dir_fd=parent_fd)
+        try:
+            if directory:
+                os.mkdir(name, 0o755, dir_fd=parent_fd)
+            else:
+                os.mknod(name, stat.S_IFREG | 0o755, dir_fd=parent_fd)
+        except FileExistsError:
+            if not links or not following:
+                raise
+            # A link to what is not there yet: that is made, inside the root as all else.
+            target = os.path.join(_path_of(root_fd, parent_fd), os.readlink(name, dir_fd=parent_fd))
+            return find_or_make(root_fd, target, directory=directory, following=following - 1)
         return os.open(name, fs.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
     finally:
         os.close(parent_fd)
@@ -44,6 +57,12 @@ def find_parent(root_fd: int, path: str, *, links: bool = True) -> tuple[int, st
     if not name:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     return find_or_make(root_fd, parent, directory=True, links=links), name
+
+
+def _path_of(root_fd: int, fd: int) -> str:
+    """Return where the directory ``fd`` lies below ``root_fd``, as an absolute path in that root."""
+    root, path = (os.readlink(f"/proc/self/fd/{number}") for number in (root_fd, fd))
+    return "/" + path.removeprefix(root).lstrip("/")
 
 
 def set_attributes(tree_fd: int, flags: int, cleared: int, *, recursive: bool = False) -> None:

@@ -51,10 +51,22 @@ def test_r6_nothing_is_made_through_a_link_out_of_the_root(
     assert (root / "outside/null").exists()
 
 
-def test_a_dangling_link_is_no_place(root: Path, root_fd: int) -> None:
-    (root / "dev").symlink_to("/nowhere")
+def test_what_a_dangling_link_names_is_made_inside_the_root(tmp_path: Path, root: Path, root_fd: int) -> None:
+    (root / "sub").mkdir()
+    (root / "dev").symlink_to("/sub/../not/there")
+    (root / "sub/up").symlink_to("../../../../beside")
+    os.close(places.find_or_make(root_fd, "/dev/null", directory=False))
+    os.close(places.find_or_make(root_fd, "/sub/up", directory=True))
+    assert (root / "not/there/null").is_file()
+    assert (root / "beside").is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["root"]
+
+
+def test_a_chain_of_dangling_links_has_an_end(root: Path, root_fd: int) -> None:
+    for number in range(20):
+        (root / f"l{number}").symlink_to(f"l{number + 1}")
     with pytest.raises(FileExistsError):
-        places.find_or_make(root_fd, "/dev/null", directory=False)
+        places.find_or_make(root_fd, "/l0", directory=True)
 
 
 def test_without_links_any_link_is_an_error(root: Path, root_fd: int) -> None:
