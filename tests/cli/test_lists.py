@@ -49,8 +49,8 @@ CONTAINERS = [
 IMAGES = [
     {
         "Id": "sha256:" + "cd" * 32,
-        "RepoTags": ["busybox:latest", "host:5000/a/b:1"],
-        "RepoDigests": ["busybox@sha256:" + "12" * 32],
+        "RepoTags": ["host:5000/a/b:1", "host:5000/a/b:latest"],
+        "RepoDigests": ["host:5000/a/b@sha256:" + "12" * 32],
         "Created": NOW - 40 * 86400,
         "Size": 1984172,
         "SharedSize": -1,
