@@ -26,12 +26,28 @@ def make(path: str) -> int:
     try:
         namespaces.unshare(namespaces.CLONE_NEWNET)
         _set_up("lo")
+        _refuse_ipv6()
         route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
         mount.mount("/proc/self/ns/net", path, None, mount.MS_BIND)
     except OSError:
         os.unlink(path)
         raise
     return route.detach()
+
+
+def _refuse_ipv6() -> None:
+    """Leave IPv6 off on the interfaces to come: a container could tell its neighbours by router advertisements to use it.
+
+    A network with IPv6 turns it on for its own interface. The loopback has ``::1`` already.
+    """
+    try:
+        fd = os.open("/proc/sys/net/ipv6/conf/default/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # a kernel without IPv6
+    try:
+        os.write(fd, b"1")
+    finally:
+        os.close(fd)
 
 
 def _set_up(interface: str) -> None:
