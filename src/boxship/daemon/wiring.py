@@ -15,14 +15,16 @@ from boxship.base.errors import SystemFailure
 from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
 from boxship.engine import sysinfo
-from boxship.engine.container import Container
+from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
+from boxship.engine.creation import Creator
 from boxship.engine.events import EventBus
 from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
 from boxship.engine.launcher import Launcher
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.repair import Repair
+from boxship.engine.rows import ContainerRows
 from boxship.engine.sampling import StatsSampler
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
@@ -94,7 +96,6 @@ async def start_services(config: DaemonConfig) -> Services:
     os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
     launcher = Launcher()
     await launcher.start()
-    host = await asyncio.to_thread(sysinfo.probe)
     store = await asyncio.to_thread(Store, f"{settings.data_root}/boxship.db")
     instance = await asyncio.to_thread(_instance, store)
     content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
@@ -108,6 +109,8 @@ async def start_services(config: DaemonConfig) -> Services:
         events.emit("container", action, container.id, {**labels, **named, **attributes})
 
     files = ContainerFiles(settings)
+    rows = ContainerRows(store)
+    index = ContainerIndex()
     volumes = VolumeService(store, f"{settings.data_root}/volumes")
     networks = NetworkService(
         store=store,
@@ -122,7 +125,7 @@ async def start_services(config: DaemonConfig) -> Services:
     def users() -> list[ImageUser]:
         return [
             ImageUser(container.id, container.spec.image_id, container.spec.config.image, container.status.alive)
-            for container in lifecycle.index
+            for container in index
         ]
 
     images = ImageService(store, content, snapshotter, emit=events.emit, users=users)
@@ -130,10 +133,20 @@ async def start_services(config: DaemonConfig) -> Services:
     def process(container: Container) -> dict[str, Any]:
         return composer.process(container)
 
+    creator = Creator(
+        settings,
+        rows=rows,
+        images=images,
+        snapshotter=snapshotter,
+        volumes=volumes,
+        files=files,
+        index=index,
+        emit=emit,
+    )
     lifecycle = Lifecycle(
         settings,
-        store=store,
-        images=images,
+        rows=rows,
+        index=index,
         snapshotter=snapshotter,
         networks=networks,
         volumes=volumes,
@@ -143,10 +156,10 @@ async def start_services(config: DaemonConfig) -> Services:
         emit=emit,
         exec_exited=lambda container, event: execs.exited(container, event),
     )
-    execs = ExecService(lifecycle.index, emit, process)
+    execs = ExecService(index, emit, process)
     repair = Repair(
         settings,
-        store=store,
+        rows=rows,
         lifecycle=lifecycle,
         execs=execs,
         files=files,
@@ -156,8 +169,11 @@ async def start_services(config: DaemonConfig) -> Services:
     )
     await repair.run()
     await images.sweep()
+    # Only now: starting the networks changes what the host does, such as forwarding.
+    host = await asyncio.to_thread(sysinfo.probe)
     containers = ContainerService(
         lifecycle,
+        creator,
         images=images,
         snapshotter=snapshotter,
         files=files,
@@ -170,7 +186,7 @@ async def start_services(config: DaemonConfig) -> Services:
         settings,
         instance=instance,
         sysinfo=host,
-        index=lifecycle.index,
+        index=index,
         images=images,
         volumes=volumes,
         events=events,

@@ -10,6 +10,7 @@ from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupport
 from boxship.engine import describe, top
 from boxship.engine.attach import AttachSession, check_attachable, parse_detach_keys
 from boxship.engine.container import Container
+from boxship.engine.creation import Creator
 from boxship.engine.execs import ExecService
 from boxship.engine.export import export
 from boxship.engine.files import ContainerFiles
@@ -94,6 +95,7 @@ class ContainerService:
     def __init__(
         self,
         lifecycle: Lifecycle,
+        creator: Creator,
         *,
         images: ImageService,
         snapshotter: Snapshotter,
@@ -104,6 +106,7 @@ class ContainerService:
         emit: Any,
     ) -> None:
         self._lifecycle = lifecycle
+        self._creator = creator
         self._index = lifecycle.index
         self._images = images
         self._snapshotter = snapshotter
@@ -132,7 +135,7 @@ class ContainerService:
 
     async def create(self, name: str | None, request: CreateRequest, platform: str | None) -> CreateResponse:
         """Create a container."""
-        return await self._lifecycle.create(name, request, platform)
+        return await self._creator.create(name, request, platform)
 
     async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect:
         """Describe a container."""

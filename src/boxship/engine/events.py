@@ -62,11 +62,17 @@ class EventBus:
         if self._saving is None:
             self._saving = asyncio.get_running_loop().create_task(self._save())
 
-    async def stream(
+    def stream(self, *, since: int, until: int, filters: Mapping[str, Sequence[str]]) -> AsyncIterator[EventMessage]:
+        """Return stored events from ``since``, then live ones up to ``until`` (ns since 1970, 0 "no bound").
+
+        Raises InvalidInput at once for a filter that does not exist.
+        """
+        check_filters(filters)
+        return self._stream(since=since, until=until, filters=filters)
+
+    async def _stream(
         self, *, since: int, until: int, filters: Mapping[str, Sequence[str]]
     ) -> AsyncIterator[EventMessage]:
-        """Yield stored events from ``since``, then live ones up to ``until`` (ns since 1970, 0 "no bound")."""
-        check_filters(filters)
         self.listeners += 1
         try:
             position, seen = self._emitted, since - 1
@@ -161,7 +167,10 @@ def _matches(event: EventMessage, key: str, values: Sequence[str]) -> bool:
         # An image filter also finds the events of containers made from it.
         return key == "image" and event.type == "container" and attributes.get("image") in values
     name = attributes.get("name", "")
-    return any(event.actor.id == value or name == value or event.actor.id.startswith(value) for value in values)
+    if key == "image":
+        return any(value in (event.actor.id, name) or event.actor.id.startswith(value) for value in values)
+    # As in Docker, the beginning of a name will do.
+    return any(event.actor.id.startswith(value) or name.startswith(value) for value in values)
 
 
 async def _wait(arrived: asyncio.Event, until: int) -> bool:

@@ -15,7 +15,7 @@ from boxship.base.ids import new_id
 from boxship.engine import oci
 from boxship.engine.attach import Stream, parse_detach_keys, write_all
 from boxship.engine.container import Container, ContainerIndex
-from boxship.engine.model import NotRunning, State
+from boxship.engine.model import NotRunning, State, unknown_user
 from boxship.engine.shims import Client, ShimGone
 from boxship.spec.docker.container import ExecConfig, ExecInspect, ExecProcess, ExecStart
 from boxship.wire import frames
@@ -37,7 +37,12 @@ class ExecFailed(InvalidInput):
     """The program of an exec could not be started."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(f"OCI runtime exec failed: exec failed: {message}: unknown")
+        # Docker looks up users itself, before any runtime: without the runtime's words, and 126.
+        if unknown_user(message):
+            exit_code = 126
+        else:
+            message = f"OCI runtime exec failed: exec failed: {message}: unknown"
+        super().__init__(message)
         self.exit_code = exit_code
 
 
@@ -72,7 +77,7 @@ class ExecService:
     async def create(self, container: str, config: ExecConfig) -> str:
         """Check and remember an exec; nothing starts."""
         found = self._index.find(container)
-        _check_running(found)
+        _check_running(found, container)
         execution = Exec(new_id(), found, config)
         if not execution.words:
             raise InvalidInput("No exec command specified")
@@ -114,7 +119,7 @@ class ExecService:
             raise Conflict(f"exec command {id} has already run")
         if execution.started:
             raise Conflict(f"Error: Exec command {id} is already running")
-        _check_running(execution.container)
+        _check_running(execution.container, execution.container.id)
         execution.started = True
         session = ExecSession(self, execution, options.console_size or execution.config.console_size)
         if options.detach:
@@ -179,8 +184,9 @@ class ExecService:
         try:
             answer = await self._ask(container, fields, client)
             if not answer.get("ok"):
-                execution.exit_code = int(answer.get("code", 126))
-                raise ExecFailed(str(answer.get("error")), execution.exit_code)
+                failed = ExecFailed(str(answer.get("error")), int(answer.get("code", 126)))
+                execution.exit_code = failed.exit_code
+                raise failed
         except BoxshipError as exc:
             if execution.exit_code is None:
                 execution.exit_code = NOT_STARTED
@@ -249,10 +255,10 @@ class ExecSession:
         self._exec.started = False
 
 
-def _check_running(container: Container) -> None:
+def _check_running(container: Container, ref: str) -> None:
     if container.status.state is State.PAUSED:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {ref} is paused, unpause the container before exec")
     if container.status.state is State.RESTARTING:
-        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+        raise Conflict(f"Container {ref} is restarting, wait until the container is running")
     if not container.status.alive:
         raise NotRunning(container.id)

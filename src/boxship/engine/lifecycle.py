@@ -1,4 +1,4 @@
-"""What happens to a container from create to removal, and how a restarted daemon finds its containers again.
+"""What happens to a container from its start to its removal, and how a restarted daemon finds its containers again.
 
 Order of truth: the kernel and the shims first, then the store. Every step that acquires something registers its release, so
 that a failed start leaves nothing; a killed daemon leaves only what :mod:`boxship.engine.repair` recognises. The in-memory
@@ -20,35 +20,26 @@ from typing import Any
 import msgspec
 
 from boxship.base import clock, failpoints
-from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
-from boxship.base.ids import new_id
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
 from boxship.engine import mounts, oci, remains, request, restart
 from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
 from boxship.engine.launcher import Launcher
 from boxship.engine.model import (
-    SPEC_KIND,
-    STATUS_KIND,
-    ContainerSpec,
-    ContainerStatus,
-    NameInUse,
     NotRunning,
-    ResolvedMount,
     State,
     check_name,
+    unknown_user,
 )
-from boxship.engine.names import random_name
+from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.shims import Shim, ShimGone
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.engine.update import apply_update
-from boxship.engine.volume_claims import VolumeClaims
-from boxship.images import Image, ImageService
 from boxship.networks import AttachRequest, NetworkService
 from boxship.snapshots import Snapshotter
-from boxship.spec.docker.container import CreateRequest, CreateResponse, HostConfig
-from boxship.store import NameTaken, Store, Transaction
 from boxship.volumes import VolumeService
 
 log = logging.getLogger(__name__)
@@ -60,21 +51,20 @@ DEFAULT_STOP_TIMEOUT = 10
 
 Emit = Callable[[Container, str, dict[str, str]], None]
 
-_encode = msgspec.json.Encoder().encode
-
 
 class StartFailed(InvalidInput):
     """The program could not be started; ``exit_code`` is what a shell would give (126, 127, else 128)."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(
-            f"failed to create task for container: failed to create shim task: OCI runtime create failed: {message}: unknown"
-        )
+        # Docker looks up users itself, before any runtime: without the runtime's words.
+        if not unknown_user(message):
+            message = f"failed to create task for container: failed to create shim task: OCI runtime create failed: {message}: unknown"
+        super().__init__(message)
         self.exit_code = exit_code
 
 
 class Lifecycle:
-    """Creates, starts, stops and removes containers; owns their index.
+    """Starts, stops and removes containers, and follows their shims.
 
     Cancelling a request leaves the container consistent: steps that must not be torn run as tasks of their own.
     """
@@ -83,8 +73,8 @@ class Lifecycle:
         self,
         settings: EngineSettings,
         *,
-        store: Store,
-        images: ImageService,
+        rows: ContainerRows,
+        index: ContainerIndex,
         snapshotter: Snapshotter,
         networks: NetworkService,
         volumes: VolumeService,
@@ -95,8 +85,8 @@ class Lifecycle:
         exec_exited: Callable[[Container, dict[str, Any]], None],
     ) -> None:
         self._settings = settings
-        self._store = store
-        self._images = images
+        self._rows = rows
+        self.index = index
         self._snapshotter = snapshotter
         self._networks = networks
         self._volumes = volumes
@@ -107,129 +97,6 @@ class Lifecycle:
         self._exec_exited = exec_exited
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self.index = ContainerIndex()
-
-    # -- create ------------------------------------------------------------------------------------------------------
-
-    async def create(self, name: str | None, wanted: CreateRequest, platform: str | None = None) -> CreateResponse:
-        """Create a container; a failure leaves nothing behind."""
-        user_config, host = request.split_request(wanted)
-        if not user_config.image:
-            raise InvalidInput("no command specified")
-        checked_name = check_name(name) if name else random_name(self.index.names())
-        holder = self.index.names().get(checked_name)
-        if holder is not None:
-            raise NameInUse(checked_name, holder.id)
-        host = request.check(user_config, host, self._settings, cpus=os.cpu_count() or 1)
-        oci.capabilities(host)
-        if host.runtime not in self._settings.runtimes:
-            raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
-        image = self._images.resolve(user_config.image)
-        check_platform(user_config.image, image, platform)
-        config = request.merge_image(user_config, image.config)
-        path, args = request.command(config)
-        network_peer = host.network_mode.removeprefix("container:")
-        if network_peer != host.network_mode:
-            if user_config.hostname:
-                raise InvalidInput("conflicting options: hostname and the network mode")
-            if host.port_bindings or host.publish_all_ports:
-                raise InvalidInput("conflicting options: port publishing and the container type network mode")
-            # As with a network that does not exist, a peer that does not is the start's error.
-            with contextlib.suppress(NotFound):
-                host = msgspec.structs.replace(host, network_mode=f"container:{self.index.find(network_peer).id}")
-        id = new_id()
-        if not config.hostname and network_peer == host.network_mode and host.network_mode != "host":
-            config = msgspec.structs.replace(config, hostname=id[:12])
-        elif not config.hostname and host.network_mode == "host":
-            config = msgspec.structs.replace(config, hostname=socket.gethostname())
-
-        async with AsyncExitStack() as undo:
-            parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id or None)
-            undo.push_async_callback(asyncio.to_thread, self._remove_snapshot, id)
-            await asyncio.to_thread(self._snapshotter.prepare, id, parent)
-            sources = VolumeClaims(self._volumes, id)
-            undo.push_async_callback(sources.undo)
-            inherited = self._inherited(host.volumes_from or [])
-            resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
-            await asyncio.to_thread(mounts.check_sources, resolved)
-            await self._copy_up(parent, resolved, sources.fresh)
-            spec = ContainerSpec(
-                id=id,
-                name=checked_name,
-                created_ns=clock.now_ns(),
-                image_id=image.id,
-                config=config,
-                host_config=host,
-                endpoints={k: v for k, v in (wanted.networking_config.endpoints_config or {}).items() if v}
-                if wanted.networking_config
-                else {},
-                path=path,
-                args=args,
-                mounts=resolved,
-            )
-            container = Container(spec, ContainerStatus())
-            failpoints.hit("create.before-row")
-            await self._insert(container)
-            undo.push_async_callback(self._delete_rows, container)
-            failpoints.hit("create.after-row")
-            await asyncio.to_thread(self._files.create, spec, container.status)
-            undo.pop_all()
-        self.index.add(container)
-        self._emit(container, "create", {})
-        failpoints.hit("create.done")
-        return CreateResponse(id=id, warnings=_warnings(host))
-
-    def _inherited(self, sources: list[str]) -> list[ResolvedMount]:
-        result: list[ResolvedMount] = []
-        for source in sources:
-            ref, _, mode = source.partition(":")
-            result.extend(
-                msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
-                for mount in self.index.find(ref).spec.mounts
-                if mount.type in ("bind", "volume")
-            )
-        return result
-
-    async def _copy_up(self, parent: str, resolved: list[ResolvedMount], fresh: set[str]) -> None:
-        """Fill new volumes with what the image holds at their place."""
-        wanted = [
-            m
-            for m in resolved
-            if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
-        ]
-        if wanted:
-            await asyncio.to_thread(self._copy_up_blocking, parent, wanted)
-
-    def _copy_up_blocking(self, parent: str, wanted: list[ResolvedMount]) -> None:
-        with self._snapshotter.view(parent) as root_fd:
-            for mount in wanted:
-                self._volumes.copy_up(mount.name, root_fd, mount.target)
-
-    async def _insert(self, container: Container) -> None:
-        spec = container.spec
-
-        def insert(tx: Transaction) -> None:
-            tx.claim(SPEC_KIND, spec.name, spec.id)
-            tx.put(SPEC_KIND, spec.id, _encode(spec))
-            tx.put(STATUS_KIND, spec.id, _encode(container.status))
-
-        try:
-            # A --rm container promises nothing across a power cut; all others do.
-            await self._store.write(insert, durable=not spec.host_config.auto_remove)
-        except NameTaken as exc:
-            raise NameInUse(spec.name, exc.holder_id) from exc
-
-    async def _delete_rows(self, container: Container) -> None:
-        def delete(tx: Transaction) -> None:
-            tx.release(SPEC_KIND, container.spec.name)
-            tx.delete(SPEC_KIND, container.id)
-            tx.delete(STATUS_KIND, container.id)
-
-        await self._store.write(delete, durable=False)
-
-    def _remove_snapshot(self, id: str) -> None:
-        if self._snapshotter.exists(id):
-            self._snapshotter.remove(id)
 
     # -- start -------------------------------------------------------------------------------------------------------
 
@@ -559,8 +426,7 @@ class Lifecycle:
                     await asyncio.to_thread(cgroup.apply, oci.resources(host))
                 except OSError as exc:
                     raise SystemFailure(f"Cannot update container {container.id}: {exc}") from exc
-            document = _encode(spec)
-            await self._store.write(lambda tx: tx.put(SPEC_KIND, spec.id, document))
+            await self._rows.save_spec(spec)
             container.spec = spec
             await asyncio.to_thread(self._files.save, spec, container.status)
         self._emit(container, "update", {})
@@ -581,16 +447,7 @@ class Lifecycle:
             if new == old:
                 raise InvalidInput("Renaming a container with the same name as its current name")
             spec = msgspec.structs.replace(container.spec, name=new)
-
-            def change(tx: Transaction) -> None:
-                tx.claim(SPEC_KIND, new, spec.id)
-                tx.release(SPEC_KIND, old)
-                tx.put(SPEC_KIND, spec.id, _encode(spec))
-
-            try:
-                await self._store.write(change)
-            except NameTaken as exc:
-                raise NameInUse(new, exc.holder_id) from exc
+            await self._rows.rename(spec, old)
             container.spec = spec
             self.index.rename(container, old)
             self._networks.rename(spec.id, new)
@@ -625,7 +482,7 @@ class Lifecycle:
         await self.save(container)
         failpoints.hit("remove.after-mark")
         await self._shim_gone(container)
-        await asyncio.to_thread(self._remove_snapshot, container.id)
+        await asyncio.to_thread(remove_snapshot, self._snapshotter, container.id)
         failpoints.hit("remove.after-layer")
         for mount in container.spec.mounts:
             if mount.type == "volume":
@@ -633,7 +490,7 @@ class Lifecycle:
                 if volumes and mount.anonymous:
                     with contextlib.suppress(BoxshipError):
                         await self._volumes.remove(mount.name, force=True)
-        await self._delete_rows(container)
+        await self._rows.delete(container)
         failpoints.hit("remove.after-row")
         await asyncio.to_thread(self._files.remove, container.id)
         for client in container.attaching:
@@ -662,8 +519,7 @@ class Lifecycle:
 
     async def save(self, container: Container) -> None:
         """Write the status row."""
-        document = _encode(container.status)
-        await self._store.write(lambda tx: tx.put(STATUS_KIND, container.id, document), durable=False)
+        await self._rows.save_status(container)
 
     def remove_later(self, container: Container) -> None:
         """Remove a stopped container in the background."""
@@ -727,18 +583,6 @@ class Lifecycle:
         await asyncio.shield(self._spawn(work))
 
 
-def check_platform(reference: str, image: Image, wanted: str | None) -> None:
-    """Raise NotFound when a platform was asked for that the image is not for."""
-    if not wanted:
-        return
-    system, _, rest = wanted.lower().partition("/")
-    architecture = rest.split("/")[0]
-    if (system, architecture or image.architecture) != (image.os, image.architecture):
-        raise NotFound(
-            f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
-        )
-
-
 async def _within(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait for an event; return False when the time passed first."""
     try:
@@ -747,12 +591,6 @@ async def _within(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _warnings(host: HostConfig) -> list[str]:
-    if host.port_bindings and host.network_mode == "host":
-        return ["Published ports are discarded when using host network mode"]
-    return []
 
 
 def _stuck(container: Container) -> SystemFailure:

@@ -136,6 +136,11 @@ class NotRunning(Conflict):
         super().__init__(f"Container {id} is not running")
 
 
+def unknown_user(failure: str) -> bool:
+    """Tell whether a program failed to start since its user or group does not exist."""
+    return failure.startswith(("unable to find user ", "unable to find group "))
+
+
 def check_name(name: str) -> str:
     """Return the name without its leading slash; raise InvalidInput for characters that Docker refuses."""
     if not _NAME.match(name):

@@ -76,7 +76,7 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
         raise InvalidInput(f"invalid volume specification: '{text}'")
     if len(parts) == 1:
         return await _anonymous(_target(parts[0], text), volumes)
-    source, target = parts[0], _target(parts[1], text)
+    source, target = parts[0], _target(parts[1], text, "bind" if parts[0].startswith("/") else "volume")
     modes = parts[2].split(",") if len(parts) == 3 else []
     unknown = [mode for mode in modes if mode not in _MODES]
     if unknown or ("ro" in modes and "rw" in modes) or len(PROPAGATIONS & set(modes)) > 1:
@@ -169,16 +169,16 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
 
 async def _anonymous(target: str, volumes: VolumeSource) -> ResolvedMount:
     name = new_id()
-    directory = await volumes.ensure(name, driver="local", labels={"com.docker.volume.anonymous": ""}, anonymous=True)
+    directory = await volumes.ensure(name, driver="local", labels={}, anonymous=True)
     return ResolvedMount(
         type="volume", source=directory, target=target, name=name, driver="local", propagation="", anonymous=True
     )
 
 
-def _target(path: str, text: str) -> str:
+def _target(path: str, text: str, kind: str = "volume") -> str:
     if not path.startswith("/"):
         raise InvalidInput(
-            f"invalid volume specification: '{text}': invalid mount config for type \"volume\": invalid mount path: '{path}' mount path must be absolute"
+            f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
         )
     clean = _clean(path)
     if clean == "/":

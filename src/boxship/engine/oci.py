@@ -225,7 +225,7 @@ def capabilities(host: HostConfig) -> list[str]:
     """Return the capability names of a container; raise InvalidInput for unknown ones in Docker's words."""
     if host.privileged:
         return list(ALL_CAPABILITIES)
-    add, drop = _named_capabilities(host.cap_add), _named_capabilities(host.cap_drop)
+    add, drop = _named_capabilities("CapAdd", host.cap_add), _named_capabilities("CapDrop", host.cap_drop)
     if "ALL" in add:
         return [name for name in ALL_CAPABILITIES if name not in drop]
     base = [] if "ALL" in drop else [name for name in DEFAULT_CAPABILITIES if name not in drop]
@@ -265,13 +265,13 @@ def resources(host: HostConfig) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if value}
 
 
-def _named_capabilities(names: Sequence[str] | None) -> list[str]:
+def _named_capabilities(field: str, names: Sequence[str] | None) -> list[str]:
     result = []
     for name in names or []:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
         if full != "ALL" and full not in ALL_CAPABILITIES:
-            raise InvalidInput(f'invalid capability: "{name}"')
+            raise InvalidInput(f'invalid {field}: unknown capability: "{full}"')
         result.append(full)
     return result
 

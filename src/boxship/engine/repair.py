@@ -12,8 +12,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from boxship.base import clock
 from boxship.base.errors import BoxshipError
 from boxship.engine import remains, restart
@@ -21,12 +19,12 @@ from boxship.engine.container import Container
 from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
-from boxship.engine.model import SPEC_KIND, STATUS_KIND, ContainerSpec, ContainerStatus, State
+from boxship.engine.model import State
+from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.shims import Shim, connect
 from boxship.networks import NetworkService
 from boxship.snapshots import Snapshotter
-from boxship.store import Store
 from boxship.volumes import VolumeService
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ class Repair:
         self,
         settings: EngineSettings,
         *,
-        store: Store,
+        rows: ContainerRows,
         lifecycle: Lifecycle,
         execs: ExecService,
         files: ContainerFiles,
@@ -50,7 +48,7 @@ class Repair:
         volumes: VolumeService,
     ) -> None:
         self._settings = settings
-        self._store = store
+        self._rows = rows
         self._lifecycle = lifecycle
         self._execs = execs
         self._files = files
@@ -60,7 +58,7 @@ class Repair:
 
     async def run(self) -> None:
         """Bring memory, store, disk and kernel to one state."""
-        containers = await asyncio.to_thread(self._load)
+        containers = [Container(spec, status) for spec, status in await asyncio.to_thread(self._rows.load)]
         for container in containers:
             self._lifecycle.index.add(container)
         ended: dict[str, dict[str, Any]] = {}
@@ -75,18 +73,6 @@ class Repair:
         await self._sweep(containers)
         for container in containers:
             await self._settle(container, ended.get(container.id))
-
-    def _load(self) -> list[Container]:
-        with self._store.read() as tx:
-            specs = tx.list(SPEC_KIND)
-            statuses = dict(tx.list(STATUS_KIND))
-        return [
-            Container(
-                msgspec.json.decode(document, type=ContainerSpec),
-                msgspec.json.decode(statuses.get(id, b"{}"), type=ContainerStatus),
-            )
-            for id, document in specs
-        ]
 
     async def _meet(self, container: Container) -> dict[str, Any] | None:
         """Connect to the container's shim; return the record of its end when there is no living process."""

@@ -8,7 +8,15 @@ import msgspec
 
 from boxship.base.errors import InvalidInput
 from boxship.engine.settings import EngineSettings
-from boxship.spec.docker.container import ContainerConfig, CreateRequest, HostConfig, LogConfig, RestartPolicy
+from boxship.engine.signals import parse_signal
+from boxship.spec.docker.container import (
+    ContainerConfig,
+    CreateRequest,
+    HostConfig,
+    LogConfig,
+    NetworkingConfig,
+    RestartPolicy,
+)
 
 MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,6 +38,7 @@ _LOG_OPTIONS = {
     },
     "none": set(),
 }
+_SECURITY_OPTIONS = ("apparmor", "label", "no-new-privileges", "seccomp", "systempaths")
 _SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\Z")
 
 
@@ -95,7 +104,10 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, *
     for entry in config.env or []:
         if not entry.partition("=")[0]:
             raise InvalidInput(f"invalid environment variable: {entry}")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
     _check_ports(config, host)
+    _check_modes(host)
     _check_restart(host)
     _check_resources(host, cpus)
     log = _checked_log(_with_daemon_options(host.log_config, settings.log_config))
@@ -113,6 +125,14 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, *
         pids_limit=host.pids_limit or None,
         runtime=host.runtime or settings.default_runtime,
     )
+
+
+def check_endpoints(networking: NetworkingConfig | None) -> None:
+    """Raise InvalidInput for an address of the user's choice: the networks that there are give them themselves."""
+    for endpoint in (networking.endpoints_config or {}).values() if networking else ():
+        chosen = endpoint.ipam_config if endpoint else None
+        if chosen and (chosen.ipv4_address or chosen.ipv6_address):
+            raise InvalidInput("user specified IP address is supported on user defined networks only")
 
 
 def split_request(request: CreateRequest) -> tuple[ContainerConfig, HostConfig]:
@@ -146,6 +166,29 @@ def _check_ports(config: ContainerConfig, host: HostConfig) -> None:
                 raise InvalidInput(f'invalid port specification: "{binding.host_port}"')
             if not port:
                 raise InvalidInput('invalid port specification: ""')
+
+
+def _check_modes(host: HostConfig) -> None:
+    for what, mode, known in (
+        ("IPC", host.ipc_mode, ("", "none", "private", "shareable", "host")),
+        ("PID", host.pid_mode, ("", "host")),
+        ("UTS", host.uts_mode, ("", "host")),
+        ("user namespace", host.userns_mode, ("", "host")),
+        ("cgroup namespace", host.cgroupns_mode, ("", "private", "host")),
+    ):
+        joined = what in ("IPC", "PID") and mode.startswith("container:")
+        if mode not in known and not joined:
+            raise InvalidInput(f"Invalid {what} mode: {mode}")
+    if host.isolation not in ("", "default"):
+        raise InvalidInput(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+    for option in host.security_opt or []:
+        key, separator, value = option.replace(":", "=", 1).partition("=")
+        if not separator and key not in ("no-new-privileges", "disable"):
+            raise InvalidInput(f'invalid --security-opt 1: "{option}"')
+        if separator and key not in _SECURITY_OPTIONS:
+            raise InvalidInput(f'invalid --security-opt 2: "{option}"')
+        if separator and key == "no-new-privileges" and value not in ("true", "false"):
+            raise InvalidInput(f'invalid --security-opt 2: "{option}"')
 
 
 def _check_restart(host: HostConfig) -> None:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from boxship.base.errors import DeadlineExceeded, SystemFailure
 from boxship.engine.channel import Channel, ChannelClosed
-from boxship.wire.messages import close_all
+from boxship.wire.messages import NOT_RUNNING, close_all
 
 ANSWER_TIMEOUT = 30.0  # seconds; a shim answers in under a millisecond unless the host is in trouble
 
 
 class ShimGone(SystemFailure):
-    """The shim ended before it answered."""
+    """The shim, or the process that was asked for, ended before the answer."""
 
 
 class Client(NamedTuple):
@@ -91,7 +91,9 @@ class Shim:
         """Send a signal to the container's first process, or to all of them."""
         answer = await self.ask("kill", {"signal": signal, "all": all})
         if not answer.get("ok"):
-            raise SystemFailure(str(answer.get("error", "kill failed")))
+            error = str(answer.get("error", "kill failed"))
+            # A process may end between two signals; its end is told as an event of its own.
+            raise ShimGone(error) if error == NOT_RUNNING else SystemFailure(error)
 
     def close(self) -> None:
         """Close this connection; the shim lives on."""

@@ -257,8 +257,9 @@ def _devices(limits: HostConfig) -> list[dict[str, Any]]:
             mapping.path_on_host, mapping.path_in_container or mapping.path_on_host, mapping.cgroup_permissions or "rwm"
         )
         if device is None:
+            reason = "not a device node" if os.path.exists(mapping.path_on_host) else "no such file or directory"
             raise InvalidInput(
-                f'error gathering device information while adding custom device "{mapping.path_on_host}": not a device node'
+                f'error gathering device information while adding custom device "{mapping.path_on_host}": {reason}'
             )
         devices.append(device)
     return [device for device in devices if device]

@@ -197,10 +197,9 @@ class SystemService:
         options += ["name=apparmor"] if host.apparmor else []
         return options + (["name=cgroupns"] if host.cgroup_namespaces and host.cgroup_version == 2 else [])
 
-    async def events(self, query: EventQuery) -> AsyncIterator[EventMessage]:
-        """Yield events."""
-        async for event in self._events.stream(since=query.since, until=query.until, filters=query.filters):
-            yield event
+    def events(self, query: EventQuery) -> AsyncIterator[EventMessage]:
+        """Return events, past and coming."""
+        return self._events.stream(since=query.since, until=query.until, filters=query.filters)
 
     async def disk_usage(self, types: Sequence[str]) -> dict[str, Any]:
         """Return what takes room, by kind; an empty ``types`` means all of them."""
@@ -212,7 +211,7 @@ class SystemService:
         if "container" in wanted:
             result["Containers"] = await self._container_rows()
         if "volume" in wanted:
-            result["Volumes"] = await self._volumes.list({})
+            result["Volumes"] = list(await self._volumes.usage())
         if "build-cache" in wanted:
             result |= {"BuildCache": [], "BuilderSize": 0}
         return result

@@ -9,6 +9,8 @@ from boxship.base.errors import BoxshipError, NotFound
 from boxship.spec.docker.volume import VolumeCreate
 from boxship.volumes import VolumeService
 
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # Docker's own mark, which prune looks for
+
 
 class VolumeClaims:
     """Implements ``engine.mounts.VolumeSource`` for one container; ``fresh`` holds the names that did not exist before."""
@@ -21,12 +23,12 @@ class VolumeClaims:
 
     async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
         """Return the host directory of the volume, which this container now uses."""
-        del anonymous  # the container remembers that, not the volume
         try:
             await self._volumes.inspect(name)
         except NotFound:
             self.fresh.add(name)
-        volume = await self._volumes.create(VolumeCreate(name=name, driver=driver, labels=dict(labels)))
+        marked = {**labels, ANONYMOUS_LABEL: ""} if anonymous else dict(labels)
+        volume = await self._volumes.create(VolumeCreate(name=name, driver=driver, labels=marked))
         await self._volumes.use(volume.name, self._container_id)
         self._claimed.append(volume.name)
         return volume.mountpoint

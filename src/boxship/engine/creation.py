@@ -1,0 +1,177 @@
+"""Create: from a request to a container that exists on disk and in the store, or to nothing at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from boxship.base import clock, failpoints
+from boxship.base.errors import InvalidInput, NotFound
+from boxship.base.ids import new_id
+from boxship.engine import mounts, oci, request
+from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.files import ContainerFiles
+from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, ResolvedMount, check_name
+from boxship.engine.names import random_name
+from boxship.engine.rows import ContainerRows
+from boxship.engine.settings import EngineSettings
+from boxship.engine.volume_claims import VolumeClaims
+from boxship.images import Image, ImageService
+from boxship.snapshots import Snapshotter
+from boxship.spec.docker.container import CreateRequest, CreateResponse, HostConfig
+from boxship.volumes import VolumeService
+
+Emit = Callable[[Container, str, dict[str, str]], None]
+
+
+class Creator:
+    """Makes containers and adds them to the index."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        *,
+        rows: ContainerRows,
+        images: ImageService,
+        snapshotter: Snapshotter,
+        volumes: VolumeService,
+        files: ContainerFiles,
+        index: ContainerIndex,
+        emit: Emit,
+    ) -> None:
+        self._settings = settings
+        self._rows = rows
+        self._images = images
+        self._snapshotter = snapshotter
+        self._volumes = volumes
+        self._files = files
+        self._index = index
+        self._emit = emit
+
+    async def create(self, name: str | None, wanted: CreateRequest, platform: str | None = None) -> CreateResponse:
+        """Create a container; a failure leaves nothing behind."""
+        user_config, host = request.split_request(wanted)
+        if not user_config.image:
+            raise InvalidInput("no command specified")
+        checked_name = check_name(name) if name else random_name(self._index.names())
+        holder = self._index.names().get(checked_name)
+        if holder is not None:
+            raise NameInUse(checked_name, holder.id)
+        host = request.check(user_config, host, self._settings, cpus=os.cpu_count() or 1)
+        oci.capabilities(host)
+        request.check_endpoints(wanted.networking_config)
+        if host.runtime not in self._settings.runtimes:
+            raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
+        image = self._images.resolve(user_config.image)
+        check_platform(user_config.image, image, platform)
+        config = request.merge_image(user_config, image.config)
+        path, args = request.command(config)
+        network_peer = host.network_mode.removeprefix("container:")
+        if network_peer != host.network_mode:
+            if user_config.hostname:
+                raise InvalidInput("conflicting options: hostname and the network mode")
+            if host.port_bindings or host.publish_all_ports:
+                raise InvalidInput("conflicting options: port publishing and the container type network mode")
+            # As with a network that does not exist, a peer that does not is the start's error.
+            with contextlib.suppress(NotFound):
+                host = msgspec.structs.replace(host, network_mode=f"container:{self._index.find(network_peer).id}")
+        id = new_id()
+        if not config.hostname and network_peer == host.network_mode and host.network_mode != "host":
+            config = msgspec.structs.replace(config, hostname=id[:12])
+        elif not config.hostname and host.network_mode == "host":
+            config = msgspec.structs.replace(config, hostname=socket.gethostname())
+
+        async with AsyncExitStack() as undo:
+            parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id or None)
+            undo.push_async_callback(asyncio.to_thread, remove_snapshot, self._snapshotter, id)
+            await asyncio.to_thread(self._snapshotter.prepare, id, parent)
+            sources = VolumeClaims(self._volumes, id)
+            undo.push_async_callback(sources.undo)
+            inherited = self._inherited(host.volumes_from or [])
+            resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
+            await asyncio.to_thread(mounts.check_sources, resolved)
+            await self._copy_up(parent, resolved, sources.fresh)
+            spec = ContainerSpec(
+                id=id,
+                name=checked_name,
+                created_ns=clock.now_ns(),
+                image_id=image.id,
+                config=config,
+                host_config=host,
+                endpoints={k: v for k, v in (wanted.networking_config.endpoints_config or {}).items() if v}
+                if wanted.networking_config
+                else {},
+                path=path,
+                args=args,
+                mounts=resolved,
+            )
+            container = Container(spec, ContainerStatus())
+            failpoints.hit("create.before-row")
+            await self._rows.insert(container)
+            undo.push_async_callback(self._rows.delete, container)
+            failpoints.hit("create.after-row")
+            await asyncio.to_thread(self._files.create, spec, container.status)
+            undo.pop_all()
+        self._index.add(container)
+        self._emit(container, "create", {})
+        failpoints.hit("create.done")
+        return CreateResponse(id=id, warnings=_warnings(host))
+
+    def _inherited(self, sources: list[str]) -> list[ResolvedMount]:
+        result: list[ResolvedMount] = []
+        for source in sources:
+            ref, _, mode = source.partition(":")
+            result.extend(
+                msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
+                for mount in self._index.find(ref).spec.mounts
+                if mount.type in ("bind", "volume")
+            )
+        return result
+
+    async def _copy_up(self, parent: str, resolved: list[ResolvedMount], fresh: set[str]) -> None:
+        """Fill new volumes with what the image holds at their place."""
+        wanted = [
+            m
+            for m in resolved
+            if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
+        ]
+        if wanted:
+            await asyncio.to_thread(self._copy_up_blocking, parent, wanted)
+
+    def _copy_up_blocking(self, parent: str, wanted: list[ResolvedMount]) -> None:
+        with self._snapshotter.view(parent) as root_fd:
+            for mount in wanted:
+                self._volumes.copy_up(mount.name, root_fd, mount.target)
+
+
+def remove_snapshot(snapshotter: Snapshotter, id: str) -> None:
+    """Remove a container's writable layer if it exists; blocking."""
+    if snapshotter.exists(id):
+        snapshotter.remove(id)
+
+
+def check_platform(reference: str, image: Image, wanted: str | None) -> None:
+    """Raise NotFound when a platform was asked for that the image is not for."""
+    if not wanted:
+        return
+    system, _, rest = wanted.lower().partition("/")
+    architecture = rest.split("/")[0]
+    if (system, architecture or image.architecture) != (image.os, image.architecture):
+        raise NotFound(
+            f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
+        )
+
+
+def _warnings(host: HostConfig) -> list[str]:
+    warnings = []
+    if host.port_bindings and host.network_mode == "host":
+        warnings.append("Published ports are discarded when using host network mode")
+    if host.links:
+        warnings.append("Links are discarded: this version of Boxship has none")
+    return warnings
