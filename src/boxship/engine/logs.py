@@ -6,35 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from boxship.engine.container import Container
-from boxship.logs.jsonfile import JsonFileReader, render
+from boxship.logs.jsonfile import JsonFileReader, Query, render
 
 
-class LogQuery(Protocol):
+class LogQuery(Query, Protocol):
     """What a log request reads of its query (``api.backend.LogQuery``)."""
-
-    @property
-    def stdout(self) -> bool: ...
-
-    @property
-    def stderr(self) -> bool: ...
-
-    @property
-    def follow(self) -> bool: ...
-
-    @property
-    def since(self) -> int: ...
-
-    @property
-    def until(self) -> int: ...
 
     @property
     def timestamps(self) -> bool: ...
 
     @property
     def details(self) -> bool: ...
-
-    @property
-    def tail(self) -> int: ...
 
 
 class LogStream:

@@ -13,6 +13,7 @@ import msgspec
 from boxship.base.errors import InvalidInput
 from boxship.engine.model import ContainerSpec, ResolvedMount
 from boxship.engine.request import DEFAULT_PATH
+from boxship.linux.capabilities import NAMES as CAPABILITIES
 from boxship.spec.docker.container import HostConfig, Ulimit
 
 OCI_VERSION = "1.2.0"
@@ -34,49 +35,6 @@ DEFAULT_CAPABILITIES = [
     "CAP_AUDIT_WRITE",
 ]
 
-ALL_CAPABILITIES = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-]
 
 MASKED_PATHS = [
     "/proc/asound",
@@ -191,7 +149,7 @@ def exec_process(
         process["env"].append("TERM=xterm")
     process.pop("consoleSize", None)
     if privileged:
-        process["capabilities"] = _capability_sets(list(ALL_CAPABILITIES))
+        process["capabilities"] = _capability_sets(list(CAPABILITIES))
     return process
 
 
@@ -224,10 +182,10 @@ def replace_env(base: Sequence[str], changes: Sequence[str]) -> list[str]:
 def capabilities(host: HostConfig) -> list[str]:
     """Return the capability names of a container; raise InvalidInput for unknown ones in Docker's words."""
     if host.privileged:
-        return list(ALL_CAPABILITIES)
+        return list(CAPABILITIES)
     add, drop = _named_capabilities("CapAdd", host.cap_add), _named_capabilities("CapDrop", host.cap_drop)
     if "ALL" in add:
-        return [name for name in ALL_CAPABILITIES if name not in drop]
+        return [name for name in CAPABILITIES if name not in drop]
     base = [] if "ALL" in drop else [name for name in DEFAULT_CAPABILITIES if name not in drop]
     return base + [name for name in add if name not in base]
 
@@ -270,7 +228,7 @@ def _named_capabilities(field: str, names: Sequence[str] | None) -> list[str]:
     for name in names or []:
         upper = name.upper()
         full = upper if upper == "ALL" or upper.startswith("CAP_") else f"CAP_{upper}"
-        if full != "ALL" and full not in ALL_CAPABILITIES:
+        if full != "ALL" and full not in CAPABILITIES:
             raise InvalidInput(f'invalid {field}: unknown capability: "{full}"')
         result.append(full)
     return result
