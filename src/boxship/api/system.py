@@ -12,6 +12,7 @@ from boxship.api.backend import EventQuery, System
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput, NotSupported
+from boxship.spec.docker.system import EventMessage
 
 USAGE_TYPES = ("container", "image", "volume", "build-cache")
 PING_HEADERS = {
@@ -77,19 +78,19 @@ class SystemRoutes:
         wanted = EventQuery(since=since, until=until, filters=call.filters())
         content_type = _event_type(call)
         prefix = RECORD_SEPARATOR if content_type == "application/json-seq" else b""
-        return await answers.stream(call, content_type, self._event_lines(call, wanted, prefix))
-
-    async def _event_lines(self, call: Call, wanted: EventQuery, prefix: bytes) -> AsyncIterator[bytes]:
-        messages = self._system.events(wanted)
-        try:
-            async for message in messages:
-                yield prefix + msgspec.json.encode(versions.reshape("event", call.version, message)) + b"\n"
-        finally:
-            await answers.close(messages)
+        return await answers.stream(call, content_type, _event_lines(call, self._system.events(wanted), prefix))
 
     async def auth(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
         """POST /auth."""
         raise NotSupported("this engine cannot check registry credentials yet")
+
+
+async def _event_lines(call: Call, messages: AsyncIterator[EventMessage], prefix: bytes) -> AsyncIterator[bytes]:
+    try:
+        async for message in messages:
+            yield prefix + msgspec.json.encode(versions.reshape("event", call.version, message)) + b"\n"
+    finally:
+        await answers.close(messages)
 
 
 def _event_type(call: Call) -> str:

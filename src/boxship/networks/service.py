@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import msgspec
 
 from boxship.base import clock, ids
-from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, SystemFailure
+from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
 from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish
@@ -111,13 +111,6 @@ class NetworkService:
         await asyncio.to_thread(self._tear_down)
 
     # -- what the engine asks ----------------------------------------------------------------------------------------
-
-    def exists(self, name: str) -> bool:
-        """Tell whether a container can be attached to the network of that name or id."""
-        try:
-            return self._find(name).name != "bridge" or self._options.bridge != "none"
-        except BoxshipError:
-            return False
 
     async def attach(self, request: AttachRequest) -> Sandbox:
         """Give a container its namespace, endpoint and ports; a failure or cancellation leaves nothing of it.

@@ -137,7 +137,7 @@ class Requests:
 
     def _exec(self, connection: Connection, message: dict[str, Any], fds: list[int]) -> None:
         if self._exit is not None:
-            raise Refused("container is not running")
+            raise Refused(messages.NOT_RUNNING)
         if message["exec_id"] in self._execs:
             raise Refused(f"exec {message['exec_id']} exists already")
         client = _only(fds) if fds else -1
@@ -189,12 +189,12 @@ class Requests:
     def _kill(self, connection: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any] | None:
         number, everything = int(message["signal"]), bool(message.get("all"))
         if self._exit is not None:
-            raise Refused("container is not running")
+            raise Refused(messages.NOT_RUNNING)
         if not self._runtime.kill_blocks:
             try:
                 self._runtime.kill(number, everything)
             except ProcessLookupError:
-                raise Refused("container is not running") from None
+                raise Refused(messages.NOT_RUNNING) from None
             return {"ok": True}
 
         def run() -> tuple[dict[str, Any], list[int]]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 LIMIT = 16 << 20  # bytes of JSON in one message
+NOT_RUNNING = "container is not running"  # refusal of what needs a live first process
 MAX_FDS = 253  # SCM_MAX_FD in net/scm.h: more do not travel with one message
 
 _HEADER = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.base.errors import BoxshipError
+from boxship.base.errors import BoxshipError, NotFound
 from boxship.linux import nftables, rtnetlink
 from boxship.linux.mount import MS_BIND, mount
 from boxship.linux.netlink import Socket
@@ -147,7 +147,8 @@ def test_without_a_bridge_only_none_and_host_are_there(isolated):
     async def scenario(lab):
         service = await lab.service(bridge="none")
         assert [network.name for network in await service.list({})] == ["host", "none"]
-        assert not service.exists("bridge")
+        with pytest.raises(NotFound, match="network bridge not found"):
+            await lab.attach(service, "two")
         assert lab.links() == {"lo"}
         await lab.attach(service, "one", network="none")
 

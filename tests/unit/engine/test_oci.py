@@ -73,7 +73,7 @@ def test_capabilities_are_added_and_dropped(
 
 
 def test_an_unknown_capability_is_refused() -> None:
-    with pytest.raises(InvalidInput, match='invalid capability: "BOGUS"'):
+    with pytest.raises(InvalidInput, match='invalid CapAdd: unknown capability: "CAP_BOGUS"'):
         oci.capabilities(HostConfig(cap_add=["BOGUS"]))
 
 

@@ -27,9 +27,9 @@ def run(session: Session, values: Values) -> int:
     found = session.engine.json("GET", f"/containers/{quote(container)}/json")
     state, config = found["State"], found["Config"]
     for problem, advice in (
-        ("Running", "cannot attach to a stopped container, start it first"),
-        ("Paused", "cannot attach to a paused container, unpause it first"),
-        ("Restarting", "cannot attach to a restarting container, wait until it is running"),
+        ("Running", "You cannot attach to a stopped container, start it first"),
+        ("Paused", "You cannot attach to a paused container, unpause it first"),
+        ("Restarting", "You cannot attach to a restarting container, wait until it is running"),
     ):
         if bool(state.get(problem)) != (problem == "Running"):
             raise ExitError(advice)

@@ -22,7 +22,7 @@ def run(session: Session, values: Values) -> int:
         raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     reader = session.engine.stream("GET", f"/containers/{quote(values.arguments[0])}/export")
     if output:
-        save_to(reader, output)
+        save_to(reader, output, "failed to export container")
         return 0
     while piece := reader.read_some():
         write(STDOUT, piece)

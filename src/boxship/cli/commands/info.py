@@ -40,7 +40,7 @@ def run(session: Session, values: Values) -> int:
     ]
     if info is None:
         session.line("\n".join(lines))
-        session.error(problem + "\nerrors pretty printing info")
+        session.error(problem)
         return 1
     lines.extend(server_lines(info))
     session.line("\n".join(lines) + "\n")

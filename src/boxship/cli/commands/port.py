@@ -21,7 +21,8 @@ def run(session: Session, values: Values) -> int:
         number, _, protocol = port[0].partition("/")
         key = f"{number}/{protocol or 'tcp'}"
         if not number.isdecimal() or int(number) > 65535:
-            raise ExitError(f"Error: invalid port ({number})" if number else f"invalid port '{port[0]}'")
+            reason = "value out of range" if number.isdecimal() else "invalid syntax"
+            raise ExitError(f'Error: invalid port ({number}): strconv.ParseUint: parsing "{number}": {reason}')
         bindings = published.get(key)
         if not bindings:
             raise ExitError(f"Error: No public port '{port[0]}' published for {container}")

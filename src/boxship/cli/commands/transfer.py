@@ -8,7 +8,6 @@ from boxship.cli.command import STDIN, STDOUT, Command, ExitError, write
 from boxship.cli.flags import Flag
 from boxship.cli.progress import Progress
 from boxship.cli.reference import parse, platform_json
-from boxship.client import jsontext
 from boxship.client.engine import quote
 
 TYPE_CHECKING = False
@@ -103,15 +102,21 @@ def save(session: Session, values: Values) -> int:
     if not output:
         _copy(reader, STDOUT)
         return 0
-    save_to(reader, output)
+    save_to(reader, output, "failed to save image")
     return 0
 
 
-def save_to(reader: BodyReader, path: str) -> None:
-    """Write the whole body to ``path``, which appears only when it is complete."""
+def save_to(reader: BodyReader, path: str, failed: str) -> None:
+    """Write the whole body to ``path``, which appears only when it is complete; ``failed`` begins what errors say."""
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
-        raise ExitError(f"invalid output path: directory {jsontext.dumps(directory)} does not exist")
+        raise ExitError(f"{failed}: invalid output path: stat {directory}: no such file or directory")
+    if os.path.isdir(path):
+        raise ExitError(f"{failed}: cannot write to a directory")
+    if os.path.islink(path):
+        raise ExitError(f"{failed}: cannot write to a symbolic link directly")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ExitError(f"{failed}: got a device")
     temporary = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
