@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from boxship import __version__
+from boxship.base.errors import BoxshipError
 from boxship.daemon import journal
 from boxship.daemon.claims import Claimed, DataRootLock, PidFile, make_directories
 from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(config, flags)
     except (ConfigError, Claimed, ListenError) as exc:
         print(exc, file=sys.stderr)
+        return 1
+    except BoxshipError as exc:
+        print(f"failed to start daemon: {exc}", file=sys.stderr)
         return 1
 
 

@@ -408,7 +408,10 @@ class Lifecycle:
             self._emit(container, "unpause", {})
 
     def _stop_signal(self, container: Container) -> int:
-        return parse_signal(container.spec.config.stop_signal or "SIGTERM")
+        try:
+            return parse_signal(container.spec.config.stop_signal or "SIGTERM")
+        except InvalidInput:
+            return signals.SIGTERM  # the image's, and not a signal: Docker does not mind either
 
     async def update(self, container: Container, changes: dict[str, Any]) -> list[str]:
         """Change limits now and for later starts; return warnings."""
