@@ -189,21 +189,16 @@ def _escape_utf8(data: bytes) -> bytes:
     return data
 
 
-def _mark_broken(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return _BROKEN * (error.end - error.start), error.end
-
-
-# A surrogate stands for a byte that is not UTF-8: valid text cannot contain it.
-_BROKEN = "\udcff"
-_BROKEN_BYTES = _BROKEN.encode("utf-8", "surrogatepass")
-codecs.register_error("boxship.jsonlog", _mark_broken)
-
-
 def _escape_broken(data: bytes) -> bytes:
-    """Escape text with bytes that are not UTF-8: each of them becomes the escape of U+FFFD."""
-    marked = data.decode("utf-8", "boxship.jsonlog").encode("utf-8", "surrogatepass")
-    return _escape_utf8(marked).replace(_BROKEN_BYTES, b"\\ufffd")
+    """Escape text with bytes that are not UTF-8: each of them becomes the escape of U+FFFD.
+
+    No Python code runs per byte: decoding turns each bad byte into a surrogate, encoding turns each surrogate into a
+    question mark, and a private character that the text lacks stands in for the question marks that were there.
+    """
+    text = data.decode("utf-8", "surrogateescape")
+    stand_in = next(character for character in map(chr, range(0xE000, 0xF8FF)) if character not in text)
+    marked = text.replace("?", stand_in).encode("utf-8", "replace")
+    return _escape_utf8(marked).replace(b"?", b"\\ufffd").replace(stand_in.encode(), b"?")
 
 
 def _cut(data: bytes, start: int) -> int:
