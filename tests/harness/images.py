@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Protocol
 
 
 def busybox() -> Path:
@@ -54,3 +55,19 @@ def busybox_tar() -> bytes:
                 entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, "busybox", 0o777
                 tar.addfile(entry)
     return buffer.getvalue()
+
+
+class Importer(Protocol):
+    """An engine that the docker CLI can be run against."""
+
+    root: Path
+
+    def docker(self, *args: str) -> object: ...
+
+
+def import_busybox(engine: Importer, name: str = "busybox") -> None:
+    """Import the root filesystem of :func:`busybox_tar` as an image."""
+    path = engine.root / "busybox.tar"
+    path.write_bytes(busybox_tar())
+    engine.docker("import", "--change", 'CMD ["sh"]', str(path), name)
+    path.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.engine import Engine
-from harness.images import busybox_tar
+from harness.images import import_busybox
 from harness.terminal import Terminal
 
 
@@ -75,13 +75,9 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[object]:
 def load_busybox(engine: Engine, name: str = "busybox") -> None:
     """Import the host's static busybox as an image."""
     try:
-        tar = busybox_tar()
+        import_busybox(engine, name)
     except FileNotFoundError:
         pytest.skip("busybox-static is not installed")
-    path = engine.root / "busybox.tar"
-    path.write_bytes(tar)
-    engine.docker("import", "--change", 'CMD ["sh"]', str(path), name)
-    path.unlink()
 
 
 def needs(program: str) -> None:
