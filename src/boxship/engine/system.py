@@ -56,7 +56,9 @@ class SystemService:
         events: EventBus,
         storage_status: list[list[str]],
         container_rows: Callable[[], Awaitable[list[ContainerSummary]]],
+        warnings: Sequence[str] = (),
     ) -> None:
+        """``warnings`` are further ones of ``info``, about what the daemon does beside the engine."""
         self._settings = settings
         self._instance = instance
         self._sysinfo = sysinfo
@@ -66,6 +68,7 @@ class SystemService:
         self._events = events
         self._storage_status = storage_status
         self._container_rows = container_rows
+        self._warnings = warnings
 
     async def version(self) -> Version:
         """Return versions of the engine and its parts; Python's stands where clients print Go's."""
@@ -183,12 +186,13 @@ class SystemService:
             "LiveRestoreEnabled": settings.live_restore,
             "Isolation": "",
             "InitBinary": "docker-init",
-            "ContainerdCommit": {"ID": ""},
-            "RuncCommit": {"ID": ""},
+            # What stands in for containerd and runc here; clients print these lines always.
+            "ContainerdCommit": {"ID": f"boxship-shim {boxship.__version__}"},
+            "RuncCommit": {"ID": f"boxship-runtime {boxship.__version__}"},
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
             "CDISpecDirs": [],
-            "Warnings": host.warnings() or None,
+            "Warnings": [*host.warnings(), *self._warnings] or None,
         }
 
     def _security_options(self) -> list[str]:
