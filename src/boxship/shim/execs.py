@@ -58,7 +58,7 @@ class Exec:
             height, width = request["console_size"]
             self._process["consoleSize"] = {"height": int(height), "width": int(width)}
         self._pipes: Pipes = pipes.make(
-            stdin=bool(request.get("stdin")) and client >= 0,
+            stdin=bool(request.get("stdin")) and client >= 0 and not self._process["terminal"],
             output=client >= 0 and not self._process["terminal"],
         )
         self.helper = helper.start(loop, self._start, self._started, keep=(*self._pipes.child, keep))
