@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def engine() -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+@pytest.fixture(params=["docker", "boxship"])
+def cli(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Both command lines on the module's engine: the same words must have the same effect."""
+    return engine.docker if request.param == "docker" else engine.boxship
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from boxship.api import backend
 from boxship.base.errors import SystemFailure
 from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
+from boxship.daemon.listeners import exposure_warnings
 from boxship.engine import sysinfo
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
@@ -192,6 +193,7 @@ async def start_services(config: DaemonConfig) -> Services:
         events=events,
         storage_status=await asyncio.to_thread(_storage_status, settings),
         container_rows=lambda: containers.list(backend.ContainerQuery(all=True, size=True)),
+        warnings=exposure_warnings(config),
     )
     return Services(
         containers=containers,
