@@ -36,7 +36,8 @@ class ContainerFiles:
         """Make the directory with its two JSON files; idempotent, so that repair can use it."""
         directory = Path(self.directory(spec.id))
         directory.mkdir(mode=0o710, parents=True, exist_ok=True)
-        (directory / "checkpoints").mkdir(mode=0o700, exist_ok=True)
+        for name in ("checkpoints", "mounts"):  # tools look for them as Docker lays them out
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
         self.save(spec, status)
 
     def save(self, spec: ContainerSpec, status: ContainerStatus) -> None:
