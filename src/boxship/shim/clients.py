@@ -68,6 +68,11 @@ class Client:
         return self._queued > QUEUE_LIMIT
 
     @property
+    def gone(self) -> bool:
+        """Whether it has left for good and is kept only for what it typed last, which waits for the process to read."""
+        return self._hung_up
+
+    @property
     def unsent(self) -> int:
         """How many bytes wait for the client to read."""
         return self._queued

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BATCH = 256 * 1024  # bytes of one read
 QUIET = 0.25  # seconds without output after which the rest of a process that ended is taken to have come
 LIMIT = 2.0  # seconds after which it is taken to have come even if processes it left behind go on writing
+GONE_LIMIT = 16  # clients that left while the process was not reading its input
 
 
 class Streams:
@@ -105,6 +106,8 @@ class Streams:
             self._resume()
             on_end(detached)
 
+        for left in [other for other in self._clients if other.gone][:-GONE_LIMIT]:
+            left.close()  # a process that never reads must not fill the table of descriptors
         client = Client(self._loop, fd, streams=wanted, framed=not self.has_console, on_room=self._resume, on_end=ended)
         self._clients.append(client)
         if stdin and self._takes_input and self._input is not None:
