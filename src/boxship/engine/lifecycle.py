@@ -179,7 +179,18 @@ class Lifecycle:
             raise StartFailed(str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128))))
         failpoints.hit("start.after-running")
         self._emit(container, "start", {})
+        await self._hand_over_late(container)
         await self.save(container)
+
+    async def _hand_over_late(self, container: Container) -> None:
+        """Give the shim the clients that attached while it was being started."""
+        late, container.attaching = container.attaching, []
+        for client in late:
+            if container.shim is None:
+                os.close(client.fd)
+                continue
+            with contextlib.suppress(BoxshipError):
+                await container.shim.attach(client)
 
     async def _sandbox(self, container: Container) -> Any:
         spec = container.spec
