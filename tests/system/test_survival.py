@@ -189,6 +189,20 @@ def test_a_killed_shim_takes_its_container_along_and_is_cleaned_up(engine: Engin
     assert engine.docker("exec", "victim", "echo", "back").stdout == "back\n"
 
 
+def test_a_killed_launcher_is_replaced_and_nobody_notices(engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "stays", "busybox", "sleep", "1000")
+    assert engine.process is not None
+    daemon = int((engine.root / "boxshipd.pid").read_text())
+    children = [
+        pid for task in Path(f"/proc/{daemon}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
+    launchers = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("boxship-launch")]
+    assert len(launchers) == 1
+    os.kill(launchers[0], 9)
+    assert engine.docker("run", "--rm", "busybox", "echo", "fine").stdout == "fine\n"
+    assert engine.docker("exec", "stays", "echo", "alive").stdout == "alive\n"
+
+
 @pytest.mark.row("ENG-10")
 def test_a_second_engine_on_the_same_data_root_refuses(engine: Engine) -> None:
     second = Engine(namespace=engine.namespace)
