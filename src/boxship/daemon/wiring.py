@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import uuid
@@ -59,6 +60,7 @@ class Services:
         events: EventBus,
         store: Store,
         instance: str,
+        settings: EngineSettings,
     ) -> None:
         self.containers = containers
         self.execs = execs
@@ -72,12 +74,21 @@ class Services:
         self._events = events
         self._store = store
         self._instance = instance
+        self._settings = settings
 
     async def reload(self, config: DaemonConfig) -> None:
-        """Take over what SIGHUP may change, and say so."""
-        self._events.emit(
-            "daemon", "reload", self._instance, {"name": os.uname().nodename, "debug": str(config.debug).lower()}
-        )
+        """Take over what SIGHUP may change, and say so. Raises SystemFailure and changes nothing for what is not there."""
+        self._settings.take_over(engine_settings(config))
+        attributes = {
+            "name": os.uname().nodename,
+            "debug": str(config.debug).lower(),
+            "default-runtime": self._settings.default_runtime,
+            "labels": json.dumps(self._settings.labels),
+            "live-restore": str(config.live_restore).lower(),
+            "runtimes": ",".join(sorted(self._settings.runtimes)),
+            "shutdown-timeout": str(config.shutdown_timeout),
+        }
+        self._events.emit("daemon", "reload", self._instance, attributes)
 
     async def close(self, *, stop_containers: bool) -> None:
         """End the engine; containers are stopped first or left running with their network."""
@@ -208,6 +219,7 @@ async def start_services(config: DaemonConfig) -> Services:
         events=events,
         store=store,
         instance=instance,
+        settings=settings,
     )
 
 

@@ -16,8 +16,21 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     args: list[str] = []
 
 
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Fixed for the life of the daemon, except for what a reload replaces as a whole."""
+# What a reload of the daemon's configuration changes (ENG-06); all else is fixed for its life.
+RELOADABLE = (
+    "debug",
+    "default_runtime",
+    "insecure_registries",
+    "labels",
+    "live_restore",
+    "registry_mirrors",
+    "runtimes",
+    "shutdown_timeout",
+)
+
+
+class EngineSettings(msgspec.Struct, kw_only=True):
+    """One object for the whole engine: who reads it anew sees what a reload changed."""
 
     data_root: str
     exec_root: str
@@ -39,6 +52,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     storage_driver: str = "overlay2"
     insecure_registries: list[str] = []
     registry_mirrors: list[str] = []
+
+    def take_over(self, new: EngineSettings) -> None:
+        """Replace what a reload may change by the values of ``new``."""
+        for name in RELOADABLE:
+            setattr(self, name, getattr(new, name))
 
     def containers_dir(self) -> str:
         """Return the directory that holds one directory per container."""
