@@ -45,9 +45,12 @@ class Connection:
 
     def send(self, message: dict[str, Any]) -> None:
         """Send now or as soon as the other side reads; nothing happens on a closed connection."""
-        if self._fd < 0:
-            return
-        self._unsent += messages.encode(message)
+        if self._fd >= 0:
+            self.send_encoded(messages.encode(message))
+
+    def send_encoded(self, data: bytes) -> None:
+        """Send what is a message already; the connection is open."""
+        self._unsent += data
         self._flush()
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from boxship.shim.loop import Loop
     from boxship.shim.pipes import Pipes
     from boxship.shim.runtimes import Runtime
+    from boxship.shim.started import Started
 
 
 class Exec:
@@ -29,22 +30,23 @@ class Exec:
         self,
         loop: Loop,
         runtime: Runtime,
+        init: Started,
         request: dict[str, Any],
         client: int,
         *,
         root: str,
-        keep: int,
         on_started: Callable[[Exec, dict[str, Any]], None],
         on_ended: Callable[[Exec], None],
         on_detached: Callable[[Exec], None],
     ) -> None:
-        """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem; ``keep`` is a descriptor that the runtime needs for it. Raises OSError."""
+        """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem. Raises OSError."""
         self.id: str = request["exec_id"]
         self.pid = -1
         self.status = 0
         self.finished_at = 0
         self._loop = loop
         self._runtime = runtime
+        self._init = init
         self._request = request
         self._client = client
         self._on_started = on_started
@@ -61,7 +63,9 @@ class Exec:
             stdin=bool(request.get("stdin")) and client >= 0 and not self._process["terminal"],
             output=client >= 0 and not self._process["terminal"],
         )
-        self.helper = helper.start(loop, self._start, self._started, keep=(*self._pipes.child, keep))
+        self.helper = helper.start(
+            loop, self._start, self._started, keep=(*self._pipes.child, init.pidfd, init.seccomp)
+        )
 
     def resize(self, height: int, width: int) -> None:
         """Set the terminal's size, if it has one."""
@@ -95,7 +99,7 @@ class Exec:
     def _start(self) -> tuple[dict[str, Any], list[int]]:
         try:
             users.apply(self._process, self._request.get("user"), self._root)
-            started = self._runtime.exec(self._process, self._pipes.child)
+            started = self._runtime.exec(self._init, self._process, self._pipes.child)
         except RuntimeFailure as exc:
             return {"error": exc.message, "code": exc.code}, []
         fds = [started.console] if started.console >= 0 else []

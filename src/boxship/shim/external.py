@@ -1,8 +1,8 @@
 """Containers on an OCI runtime of others, driven over its command line (runc's is the pattern all of them follow).
 
 The shim is the subreaper: the container's init becomes its child when ``create`` returns, so it is reaped and pumped like
-any other. Standard streams are inherited; a terminal's master arrives on the console socket. Calls block: the start has
-nothing else to do yet, and everything later is called in a helper process.
+any other. Standard streams are inherited; a terminal's master arrives on the console socket. Calls block: they are made in
+the starter, in helper processes, and when there is nothing left to serve.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from boxship.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
-
-    from boxship.linux.cgroup_base import Cgroup
 
 _IGNORED_HERE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD)
 _CONSOLE_FD = 3
@@ -31,44 +29,39 @@ _NOT_EXECUTABLE = ("permission denied", "exec format error", "is a directory")
 
 
 class ExternalRuntime:
-    """One container on the runtime that the start document's ``runtime`` names."""
+    """One container on the runtime that the ``runtime`` of the facts names."""
 
     kill_blocks = True
 
-    def __init__(self, start: dict[str, Any], cgroup: Cgroup) -> None:
-        self._id: str = start["id"]
-        self._start = start
-        self._directory: str = start["state_dir"]
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self._id: str = facts["id"]
+        self._rootfs: str = facts["rootfs"]
+        self._cgroup: str = facts["cgroup"]
+        self._directory: str = facts["state_dir"]
         self._bundle = os.path.join(self._directory, "bundle")
         self._root = os.path.join(self._directory, "runtime")
         self._log = os.path.join(self._directory, "runtime.log")
-        runtime: dict[str, Any] = start["runtime"]
+        runtime: dict[str, Any] = facts["runtime"]
         self._command: list[str] = [runtime["path"], *(runtime.get("args") or ())]
-        self._cgroup = cgroup
 
-    def start(self, stdio: tuple[int, int, int], prepare: Callable[[], None]) -> Started:
+    def start(self, spec: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Create and start the container; the runtime makes its cgroup at the path the shim expects."""
-        prepare()
         os.makedirs(self._bundle, mode=0o700, exist_ok=True)
         os.makedirs(self._root, mode=0o700, exist_ok=True)
-        spec = dict(self._start["spec"])
-        spec["root"] = {**(spec.get("root") or {}), "path": self._start["rootfs"]["target"]}
-        spec["linux"] = {**(spec.get("linux") or {}), "cgroupsPath": self._cgroup.path}
+        spec = dict(spec)
+        spec["root"] = {**(spec.get("root") or {}), "path": self._rootfs}
+        spec["linux"] = {**(spec.get("linux") or {}), "cgroupsPath": self._cgroup}
         _write_json(os.path.join(self._bundle, "config.json"), spec)
         pid_file = os.path.join(self._directory, "init.pid")
         terminal = bool(spec["process"].get("terminal"))
         arguments = ["create", "--bundle", self._bundle, "--pid-file", pid_file]
-        try:
-            console = self._call(arguments, self._id, stdio=stdio, terminal=terminal)
-            pid = _read_pid(pid_file)
-            pidfd = os.pidfd_open(pid)
-            self._call(["start"], self._id)
-        except BaseException:
-            self.delete()
-            raise
+        console = self._call(arguments, self._id, stdio=stdio, terminal=terminal)
+        pid = _read_pid(pid_file)
+        pidfd = os.pidfd_open(pid)
+        self._call(["start"], self._id)
         return Started(pid, pidfd, console)
 
-    def exec(self, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
+    def exec(self, _init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Start another process in the container; called in a helper process. Raises RuntimeFailure."""
         base = os.path.join(self._directory, f"exec-{os.getpid()}")
         process_file, pid_file = f"{base}.json", f"{base}.pid"
@@ -81,7 +74,7 @@ class ExternalRuntime:
             for path in (process_file, pid_file):
                 _remove(path)
 
-    def kill(self, number: int, everything: bool) -> None:
+    def kill(self, _init: Started, number: int, everything: bool) -> None:
         """Signal the container's init, or all its processes. Raises RuntimeFailure."""
         self._call(["kill", *(["--all"] if everything else [])], self._id, str(number))
 

@@ -1,5 +1,5 @@
-"""Work done in a child of its own, since it could block the shim (entering a frozen container, external runtimes,
-compression) or would leave its traces in the shim's memory (the start).
+"""Work done in a child of its own, since it could block the shim: entering a frozen container, external runtimes,
+compression.
 
 The child runs a function and sends what it returned, a message and descriptors, back over a socket. Should it die without
 that, the shim gets an error in its place.
@@ -52,24 +52,6 @@ def start(
 
     loop.watch(ours.fileno(), READ, ready)
     return pid
-
-
-def call(
-    work: Callable[[], tuple[dict[str, Any], list[int]]], *, keep: Iterable[int] = ()
-) -> tuple[dict[str, Any], list[int]]:
-    """Run ``work`` in a child and wait for what it returns; otherwise as :func:`start`. The child is reaped here."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        pid = os.fork()
-        if pid == 0:
-            _run(work, theirs, keep)
-        theirs.close()
-        try:
-            answer = messages.receive(ours)
-        except (OSError, EOFError, messages.MessageError) as exc:
-            answer = {"error": f"helper process ended without an answer: {exc}"}, []
-    os.waitpid(pid, 0)
-    return answer
 
 
 def close_all_but(keep: Iterable[int]) -> None:

@@ -3,6 +3,11 @@
 boxshipd starts it first of all and talks to it over a socketpair (see docs/architecture.md). It has one thread and nothing
 imported but what shims need: what it holds is what all shims share, and a fork of it is a shim within a millisecond.
 It ends when boxshipd does; shims live on.
+
+For each request it forks before it reads: what it leaves alone stays shared by all shims, and nothing in a request can
+hurt it. The child forks in turn: it will be the shim, if one was asked for, and its own child, the *starter*, does all
+the work (the picture is in :mod:`boxship.shim.starter`). The starter reads the request, answers it, and lets the launcher
+go on to the next. If both end without an answer, the socket is in an unknown state: the launcher ends then.
 """
 
 from __future__ import annotations
@@ -17,13 +22,11 @@ import sys
 from boxship.linux import cgroup as cgroups
 from boxship.linux import prctl
 from boxship.runtime import selfexe
-from boxship.shim import helper, netns
-from boxship.shim.shim import Shim
+from boxship.shim import helper, netns, shim, starter
 from boxship.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # meant for boxshipd, whose end we see
@@ -48,16 +51,11 @@ def main(fd: int) -> None:
     cgroups.layout()  # read once for all shims
     gc.collect()
     gc.freeze()
-    serve(sock, _run_shim)
+    serve(sock)
 
 
-def serve(sock: socket.socket, run_shim: Callable[[dict[str, Any], list[int]], None]) -> None:
-    """Answer requests until the other side closes. ``run_shim(start, fds)`` is called in the fork of each shim.
-
-    The launcher forks before it reads a request: the child reads it, answers it, says that it has, and becomes what was
-    asked for. So nothing in a request can hurt the launcher, and the launcher hardly ever writes to its memory: what it
-    leaves alone stays shared by all shims. The end of a child that has not answered is the end of the launcher.
-    """
+def serve(sock: socket.socket) -> None:
+    """Answer requests until the other side closes, or a request stays without an answer."""
     poller = select.poll()
     poller.register(sock, select.POLLIN)
     while True:
@@ -71,11 +69,10 @@ def serve(sock: socket.socket, run_shim: Callable[[dict[str, Any], list[int]], N
         try:
             pid = os.fork()
         except OSError as exc:  # no more processes or memory: say so, and go on
-            _refuse(sock, f"cannot fork: {exc.strerror}")
-            os.write(answer, b"1")
+            _refuse(sock, answer, exc)
         else:
             if pid == 0:
-                _serve_one(sock, answer, run_shim)
+                _be_shim(sock, answer, answered)
         os.close(answer)
         going_on = os.read(answered, 1)
         os.close(answered)
@@ -83,7 +80,36 @@ def serve(sock: socket.socket, run_shim: Callable[[dict[str, Any], list[int]], N
             return
 
 
-def _serve_one(sock: socket.socket, answered: int, run_shim: Callable[[dict[str, Any], list[int]], None]) -> NoReturn:
+def _be_shim(sock: socket.socket, answer: int, answered: int) -> NoReturn:
+    """Fork the starter, and be the shim of what it starts.
+
+    The launcher's descriptors are closed at once: a starter that dies without an answer must not go unnoticed.
+    """
+    status = 1
+    try:
+        ours, theirs = socket.socketpair()
+        pid = os.getpid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        prctl.set_child_subreaper(True)
+        try:
+            starter_pid = os.fork()
+        except OSError as exc:
+            _refuse(sock, answer, exc)
+            os._exit(0)
+        if starter_pid == 0:
+            ours.close()
+            _serve_one(sock, answer, theirs, pid)
+        theirs.close()
+        sock.close()
+        os.close(answer)
+        os.close(answered)
+        shim.live(ours)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim_pid: int) -> NoReturn:
     status = 1
     try:
         message, fds = messages.receive(sock)
@@ -100,7 +126,7 @@ def _serve_one(sock: socket.socket, answered: int, run_shim: Callable[[dict[str,
                     passed = [netns.make(message["path"])]
                 case "shim":
                     start = _checked(message["start"], fds)
-                    answer["pid"] = os.getpid()
+                    answer["pid"] = shim_pid
                 case unknown:
                     raise ValueError(f"unknown request {unknown!r}")
         except Exception as exc:  # whatever is wrong with it: that is the answer
@@ -112,8 +138,9 @@ def _serve_one(sock: socket.socket, answered: int, run_shim: Callable[[dict[str,
         messages.send(sock, answer, passed)
         os.write(answered, b"1")
         if start is not None:
-            helper.close_all_but(fds)
-            run_shim(start, fds)
+            os.dup2(0, 2)  # the last descriptor of boxshipd's
+            helper.close_all_but([handover.fileno(), *fds])
+            starter.run(start, fds, handover, shim_pid)
         status = 0
     finally:
         os._exit(status)
@@ -129,21 +156,12 @@ def _checked(start: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     return start
 
 
-def _refuse(sock: socket.socket, error: str) -> None:
+def _refuse(sock: socket.socket, answered: int, reason: OSError) -> None:
+    """Take a request that cannot be carried out and say so."""
     _, fds = messages.receive(sock)
     messages.close_all(fds)
-    messages.send(sock, {"ok": False, "error": error})
-
-
-def _run_shim(start: dict[str, Any], fds: list[int]) -> None:
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 2)
-    os.close(null)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    prctl.set_name("boxship-shim")
-    prctl.set_child_subreaper(True)
-    Shim(start, socket.socket(fileno=fds[0]), fds[1:]).run()
+    messages.send(sock, {"ok": False, "error": f"cannot fork: {reason.strerror}"})
+    os.write(answered, b"1")
 
 
 def _leave_session() -> None:

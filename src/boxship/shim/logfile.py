@@ -27,6 +27,7 @@ class LogFile:
     def __init__(
         self,
         path: str,
+        fd: int,
         *,
         max_size: int = 0,
         max_file: int = 1,
@@ -34,24 +35,26 @@ class LogFile:
         attrs: dict[str, str] | None = None,
         run_aside: Callable[[Callable[[], None], Callable[[], None]], None],
     ) -> None:
-        """``max_size`` in bytes, 0 for no bound. Raises OSError when the log cannot be opened: the start must fail then."""
+        """``fd`` is what :func:`open_log` returned for ``path``. ``max_size`` in bytes, 0 for no bound."""
         self._path = path
         self._max_size = max_size
         self._max_file = max(max_file, 1)
         self._compress = compress and max_file > 1
         self._run_aside = run_aside
         self._compressing = False
-        self._encoders = {
-            frames.STDOUT: jsonlog.Encoder("stdout", attrs),
-            frames.STDERR: jsonlog.Encoder("stderr", attrs),
-        }
+        self._attrs = attrs
+        self._encoders: dict[int, jsonlog.Encoder] = {}  # made with a stream's first output
         self.dropped = 0  # records
-        self._fd = _open(path)
-        self._size = os.fstat(self._fd).st_size
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
 
     def write(self, stream: int, data: bytes) -> None:
         """Record output that was just read from ``stream``."""
-        records = self._encoders[stream].encode(data, time.time_ns())
+        encoder = self._encoders.get(stream)
+        if encoder is None:
+            name = "stdout" if stream == frames.STDOUT else "stderr"
+            encoder = self._encoders[stream] = jsonlog.Encoder(name, self._attrs)
+        records = encoder.encode(data, time.time_ns())
         if records:
             self._append(records)
 
@@ -102,7 +105,7 @@ class LogFile:
             return False
         fresh = f"{self._path}.new"
         try:
-            fd = _open(fresh, os.O_TRUNC)
+            fd = open_log(fresh, os.O_TRUNC)
         except OSError:
             return False
         try:
@@ -145,7 +148,8 @@ class LogFile:
         self._compressing = False
 
 
-def _open(path: str, extra: int = 0) -> int:
+def open_log(path: str, extra: int = 0) -> int:
+    """Open the log at ``path``, which is made if need be; ``extra`` flags of open(2). Raises OSError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | extra, _MODE)
 
 

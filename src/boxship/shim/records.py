@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 from boxship.base import atomicfile
 from boxship.linux import pidfd
@@ -20,17 +21,18 @@ VERSION = 1
 SOCKET = "shim.sock"
 STATE = "state.json"
 EXIT = "exit.json"
+ERRORS = "shim.err"
 
 
-def write_state(state_dir: str, *, pid: int, started_at: int, start: dict[str, Any]) -> None:
+def write_state(state_dir: str, start: dict[str, Any], *, pid: int, shim_pid: int, started_at: int) -> None:
     """Record that the container's init ``pid`` runs, with what a daemon needs to find its leftovers."""
     document = {
         "v": VERSION,
         "id": start["id"],
         "pid": pid,
         "pid_start_time": pidfd.start_time(pid),
-        "shim_pid": os.getpid(),
-        "shim_start_time": pidfd.start_time(os.getpid()),
+        "shim_pid": shim_pid,
+        "shim_start_time": pidfd.start_time(shim_pid),
         "started_at": started_at,
         "stdio": start["stdio"],
         "cgroup": start["cgroup"]["path"],
@@ -52,6 +54,18 @@ def forget(state_dir: str) -> None:
             os.unlink(os.path.join(state_dir, name))
         except FileNotFoundError:
             pass
+
+
+def note_error(state_dir: str) -> None:
+    """Append the current exception's traceback to ``shim.err``, where a person can find it. Never raises."""
+    try:
+        fd = os.open(os.path.join(state_dir, ERRORS), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.dup2(fd, 2)
+        os.close(fd)
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    except OSError:
+        pass
 
 
 def _write(state_dir: str, name: str, document: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ class Requests:
         loop: Loop,
         runtime: Runtime,
         streams: Streams,
-        start: dict[str, Any],
+        facts: dict[str, Any],
         init: Started,
         started_at: int,
         *,
@@ -43,8 +43,8 @@ class Requests:
         self._loop = loop
         self._runtime = runtime
         self._streams = streams
-        self._root: str = start["rootfs"]["target"]
-        self._stdin_once = bool(start["stdio"].get("stdin_once"))
+        self._root: str = facts["rootfs"]
+        self._stdin_once: bool = facts["stdin_once"]
         self._started_at = started_at
         self._send_all = send_all
         self._execs: dict[str, Exec] = {}
@@ -164,10 +164,10 @@ class Requests:
         exec = Exec(
             self._loop,
             self._runtime,
+            self.init,
             message,
             client,
             root=self._root,
-            keep=self.init.pidfd,
             on_started=started,
             on_ended=ended,
             on_detached=lambda left: self._send_all({"event": "detached", "exec_id": left.id}),
@@ -192,14 +192,14 @@ class Requests:
             raise Refused(messages.NOT_RUNNING)
         if not self._runtime.kill_blocks:
             try:
-                self._runtime.kill(number, everything)
+                self._runtime.kill(self.init, number, everything)
             except ProcessLookupError:
                 raise Refused(messages.NOT_RUNNING) from None
             return {"ok": True}
 
         def run() -> tuple[dict[str, Any], list[int]]:
             try:
-                self._runtime.kill(number, everything)
+                self._runtime.kill(self.init, number, everything)
             except RuntimeFailure as exc:
                 return {"ok": False, "error": exc.message}, []
             return {"ok": True}, []

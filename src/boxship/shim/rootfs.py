@@ -14,45 +14,35 @@ if TYPE_CHECKING:
 _OPTIONS_LIMIT = 4095  # bytes; mount(2) takes one page of options
 
 
-class Rootfs:
-    """The place of a root filesystem: mounted by whoever starts the container, held and unmounted by the shim."""
+def mount_rootfs(description: dict[str, Any]) -> int:
+    """Mount what ``rootfs`` of a start document describes. Raises OSError; nothing is mounted then.
 
-    def __init__(self, description: dict[str, Any]) -> None:
-        """``description`` is the start document's ``rootfs``."""
-        self.target: str = description["target"]
-        self._description = description
-        self._fd = -1
+    Returns a descriptor that keeps the mounted file system in use, so that unmounting it is quick: the last user of an
+    overlay waits until the kernel has written out what the container wrote. With this descriptor that is the shim's own
+    end, which nobody waits for.
+    """
+    target: str = description["target"]
+    os.makedirs(target, mode=0o700, exist_ok=True)
+    if description["type"] == "overlay":
+        mount_overlay(description["lower"], description["upper"], description["work"], target)
+    elif description["type"] == "bind":
+        mount.mount(description["upper"], target, None, mount.MS_BIND | mount.MS_REC)
+    else:
+        raise OSError(errno.EINVAL, f"unknown type of root filesystem {description['type']!r}")
+    try:
+        mount.mount(None, target, None, mount.MS_PRIVATE)
+        return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        unmount(target)
+        raise
 
-    def mount(self) -> None:
-        """Mount it. Raises OSError; nothing is mounted then."""
-        description = self._description
-        os.makedirs(self.target, mode=0o700, exist_ok=True)
-        if description["type"] == "overlay":
-            mount_overlay(description["lower"], description["upper"], description["work"], self.target)
-        elif description["type"] == "bind":
-            mount.mount(description["upper"], self.target, None, mount.MS_BIND | mount.MS_REC)
-        else:
-            raise OSError(errno.EINVAL, f"unknown type of root filesystem {description['type']!r}")
-        try:
-            mount.mount(None, self.target, None, mount.MS_PRIVATE)
-        except OSError:
-            mount.umount2(self.target, mount.MNT_DETACH)
-            raise
 
-    def hold(self) -> None:
-        """Keep the mounted file system in use, so that unmounting it is quick.
-
-        The last user of an overlay waits until the kernel has written out what the container wrote. With this descriptor
-        that is the shim's own end, which nobody waits for.
-        """
-        self._fd = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def unmount(self) -> None:
-        """Take the mount away from its place; the file system itself ends with the process. Never raises."""
-        try:
-            mount.umount2(self.target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
-        except OSError:
-            pass  # taken away by somebody else
+def unmount(target: str) -> None:
+    """Take the mount away from its place; the file system itself ends with its last user. Never raises."""
+    try:
+        mount.umount2(target, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)
+    except OSError:
+        pass  # taken away by somebody else
 
 
 def mount_overlay(lower: list[str], upper: str, work: str, target: str) -> None:

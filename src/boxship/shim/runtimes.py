@@ -7,23 +7,21 @@ from boxship.shim.native import NativeRuntime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Protocol
 
-    from boxship.linux.cgroup_base import Cgroup
     from boxship.shim.started import Started
 
     class Runtime(Protocol):
-        """One container on one runtime. All but ``delete`` raise RuntimeFailure or OSError and leave nothing then."""
+        """One container on one runtime. All but ``delete`` raise RuntimeFailure or OSError and leave no process then."""
 
-        def start(self, stdio: tuple[int, int, int], prepare: Callable[[], None]) -> Started:
-            """Call ``prepare``, which mounts the root filesystem, and start the init; blocks until its program runs."""
+        def start(self, spec: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
+            """Start the init; blocks until its program runs. Called in the starter; the init is the shim's child."""
 
-        def exec(self, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
-            """Start another process in it; blocks until its program runs. Called in a helper process."""
+        def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
+            """Start another process beside ``init``; blocks until its program runs. Called in a helper process."""
 
-        def kill(self, number: int, everything: bool) -> None:
-            """Signal its init, or all its processes. Called in a helper process if ``kill_blocks``."""
+        def kill(self, init: Started, number: int, everything: bool) -> None:
+            """Signal ``init``, or all processes of the container. Called in a helper process if ``kill_blocks``."""
 
         @property
         def kill_blocks(self) -> bool:
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
             """Remove what the runtime keeps of a container that has ended; blocks, never raises."""
 
 
-def choose(start: dict[str, Any], cgroup: Cgroup) -> Runtime:
-    """Return the runtime that the start document asks for. Raises OSError when its seccomp program cannot be read."""
-    if start.get("runtime"):
-        return ExternalRuntime(start, cgroup)
-    return NativeRuntime(start, cgroup)
+def choose(facts: dict[str, Any]) -> Runtime:
+    """Return the runtime that the start document asked for; ``facts`` are those of :mod:`boxship.shim.handover`."""
+    return ExternalRuntime(facts) if facts["runtime"] else NativeRuntime(facts)

@@ -1,167 +1,153 @@
-"""The process beside one container: starts it, owns its streams, answers boxshipd, and records how it ended.
+"""The process beside one container: owns its streams, answers boxshipd, and records how it ended.
 
-Life of a shim::
+Life of a shim, forked from the launcher before anybody knows what for::
 
-    start document --> mount, cgroup, streams, runtime --> state.json --> "running" --> loop
-                              | failed                                                    | init was reaped
-                              v                                                           v
-                   everything undone, "failed", end      read what is left of the output --> exit.json --> "exited"
-                                                         --> unmount, remove the cgroup --> control connections end
-                                                         --> clients that still read --> end
+    fork a starter --> wait for its outcome --> streams, "running" --> loop
+                          | no shim was asked for: end                   | init was reaped
+                          | the start failed                             v
+                          v                            read what is left of the output --> exit.json --> "exited"
+        everything undone, "failed", end               --> unmount, remove the cgroup --> control connections end
+                                                       --> clients that still read --> end
 
 The end of a control connection therefore means that nothing of the container is left, and that its state directory may
 be used for the next start. A daemon is not needed for any of this: without one the records are there to be read.
 
 A container's init dies with its shim (PR_SET_PDEATHSIG, set by the runtime), so nothing ever runs unsupervised.
+
+What a shim touches of the memory that it shares with the launcher becomes its own, a page for each function that it runs
+or object that it looks at. Hence the starter (:mod:`boxship.shim.starter`), and hence nothing here is made or opened
+before it is needed.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import sys
 import time
 
 from boxship.linux import cgroup as cgroups
-from boxship.runtime.failure import START_FAILED, RuntimeFailure
-from boxship.shim import pipes, records, runtimes, users
+from boxship.linux import prctl
+from boxship.runtime.failure import START_FAILED
+from boxship.shim import handover, leftovers, records, runtimes
 from boxship.shim.connection import Connection
 from boxship.shim.logfile import LogFile
 from boxship.shim.loop import READ, Loop
 from boxship.shim.requests import Requests
-from boxship.shim.rootfs import Rootfs
+from boxship.shim.started import Started
 from boxship.shim.streams import Streams
+from boxship.wire import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from boxship.linux.cgroup_base import Cgroup
-    from boxship.shim.runtimes import Runtime
-
 FAREWELL = 1.0  # seconds that a daemon has to read its last events
 LINGER = 600.0  # seconds that clients have to read the last output
 EXECS_LIMIT = 3.0  # seconds that execs have to be reaped after the container's end
 
 
+def live(starter: socket.socket) -> None:
+    """Be the shim of whatever the process at the other end of ``starter``, a child, has started; return at the end."""
+    beginning = handover.receive(starter)
+    if beginning is None:
+        return
+    facts, fds = beginning
+    control = socket.socket(fileno=fds[0])
+    os.setsid()
+    os.dup2(0, 2)
+    prctl.set_name("boxship-shim")
+    end = handover.receive(starter)
+    starter.close()
+    if end is None:
+        _give_up(facts, control, {"error": "the process that starts the container was killed", "code": START_FAILED})
+    elif "error" in end[0]:
+        _give_up(facts, control, end[0])
+    else:
+        try:
+            shim = Shim(facts, control, *end)
+        except Exception as exc:  # no memory, no descriptors: then no container
+            _give_up(facts, control, {"error": str(exc) or type(exc).__name__, "code": START_FAILED})
+        else:
+            shim.run()
+
+
+def _give_up(facts: dict[str, Any], control: socket.socket, reason: dict[str, Any]) -> None:
+    """Undo everything and say why the container does not run."""
+    leftovers.undo(facts)
+    control.settimeout(FAREWELL)
+    try:
+        messages.send(control, {"event": "failed", **reason})
+    except OSError:
+        pass  # the daemon is gone
+
+
 class Shim:
-    """One container's shim; :meth:`run` is its whole life. ``choose`` picks the runtime (tests pass their own)."""
+    """The shim of a container that runs."""
 
     def __init__(
-        self,
-        start: dict[str, Any],
-        control: socket.socket,
-        clients: list[int],
-        choose: Callable[[dict[str, Any], Cgroup], Runtime] = runtimes.choose,
+        self, facts: dict[str, Any], control: socket.socket, outcome: dict[str, Any], passed: list[int]
     ) -> None:
-        """Take over ``control`` and the sockets of the clients in the start document's ``attach``."""
-        self._start = start
-        self._choose = choose
+        """Take over what the starter has made; see :mod:`boxship.shim.handover` for ``facts`` and ``outcome``."""
+        self._facts = facts
+        self._state_dir: str = facts["state_dir"]
         self._loop = Loop(on_error=self._note_error)
-        self._state_dir: str = start["state_dir"]
-        self._clients = clients
-        self._listener: socket.socket | None = None
         self._connections: list[Connection] = []
-        self._cgroup: Cgroup | None = None
-        self._rootfs: Rootfs | None = None
-        self._log: LogFile | None = None
-        self._streams: Streams | None = None
-        self._runtime: Runtime | None = None
-        self._requests: Requests | None = None
         self._exit: dict[str, Any] | None = None
         self._drained = False
         self._reported = False
-        self._control = control
+        self._connect(control)  # watched first: what was asked during the start comes before any output
+        names: list[str] = outcome["fds"]
+        fds = dict(zip(names, passed, strict=False))
+        self._rootfs = fds["rootfs"]  # held only, see rootfs.mount_rootfs
+        self._log = self._make_log(fds["log"]) if "log" in fds else None
+        self._streams = Streams(
+            self._loop,
+            console=fds.get("console", -1),
+            stdin=fds.get("stdin", -1),
+            stdout=fds.get("stdout", -1),
+            stderr=fds.get("stderr", -1),
+            takes_input=facts["takes_input"],
+            log=self._log,
+        )
+        init = Started(outcome["pid"], fds["pidfd"], seccomp=fds.get("seccomp", -1))
+        self._requests = Requests(
+            self._loop,
+            runtimes.choose(facts),
+            self._streams,
+            facts,
+            init,
+            outcome["started_at"],
+            send_all=self._send_all,
+        )
+        for request, client in zip(outcome["attach"], passed[len(names) :], strict=True):
+            self._requests.attach(request, client)
+        self._listener: socket.socket | None = socket.socket(fileno=fds["listener"])
+        self._loop.watch(fds["listener"], READ, self._accept)
+        self._connections[0].send_encoded(outcome["event"])
 
     def run(self) -> None:
-        """Start the container and serve until nothing of it is left."""
-        self._connect(self._control)
-        try:
-            self._begin()
-        except RuntimeFailure as exc:
-            self._fail(exc.message, exc.code)
-        except Exception as exc:  # whatever it is: the daemon must hear of it, and nothing may be left
-            self._fail(str(exc) or type(exc).__name__, START_FAILED)
+        """Serve until nothing of the container is left."""
+        self._loop.watch_children(self._reap)
+        self._reap()  # init may have ended before the watch
         self._loop.run()
 
-    def send_all(self, event: dict[str, Any]) -> None:
+    def _make_log(self, fd: int) -> LogFile:
+        log: dict[str, Any] = self._facts["log"]
+        return LogFile(
+            log["path"],
+            fd,
+            max_size=int(log.get("max_size") or 0),
+            max_file=int(log.get("max_file") or 1),
+            compress=bool(log.get("compress")),
+            attrs=log.get("attrs"),
+            run_aside=self._run_aside,
+        )
+
+    def _send_all(self, event: dict[str, Any]) -> None:
         """Send an event to every daemon connection."""
         for connection in list(self._connections):
             connection.send(event)
-
-    def _begin(self) -> None:
-        start = self._start
-        os.makedirs(self._state_dir, mode=0o700, exist_ok=True)
-        records.forget(self._state_dir)
-        self._listen()
-        self._cgroup = cgroups.open_cgroup(start["cgroup"]["path"])
-        log = start["log"]
-        if log["driver"] == "json-file":
-            self._log = LogFile(
-                log["path"],
-                max_size=int(log.get("max_size") or 0),
-                max_file=int(log.get("max_file") or 1),
-                compress=bool(log.get("compress")),
-                attrs=log.get("attrs"),
-                run_aside=self._run_aside,
-            )
-        rootfs = self._rootfs = Rootfs(start["rootfs"])
-        stdio = start["stdio"]
-        process = start["spec"]["process"]
-        process["terminal"] = bool(stdio["tty"])
-        if stdio.get("console_size"):
-            height, width = stdio["console_size"]
-            process["consoleSize"] = {"height": int(height), "width": int(width)}
-
-        def prepare() -> None:
-            rootfs.mount()
-            users.apply(process, start.get("user"), rootfs.target)
-
-        ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"])
-        self._runtime = self._choose(start, self._cgroup)
-        try:
-            init = self._runtime.start(ends.child, prepare)
-            rootfs.hold()
-        except BaseException:
-            ends.close()
-            raise
-        finally:
-            ends.close_child()
-        started_at = time.time_ns()
-        self._streams = Streams(
-            self._loop,
-            console=init.console,
-            stdin=ends.stdin,
-            stdout=ends.stdout,
-            stderr=ends.stderr,
-            takes_input=bool(stdio["stdin"]),
-            log=self._log,
-        )
-        self._requests = Requests(
-            self._loop, self._runtime, self._streams, self._start, init, started_at, send_all=self.send_all
-        )
-        records.write_state(self._state_dir, pid=init.pid, started_at=started_at, start=start)
-        for request, client in zip(start.get("attach") or (), self._clients, strict=True):
-            self._requests.attach(request, client)
-        self.send_all({"event": "running", "pid": init.pid, "started_at": started_at})
-        self._loop.watch_children(self._reap)
-        self._reap()  # it may have ended before the watch
-
-    def _listen(self) -> None:
-        """Listen at ``shim.sock``, named through a descriptor since socket addresses hold 107 bytes only."""
-        directory = os.open(self._state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mask = os.umask(0o177)
-        try:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            self._listener = listener
-            listener.bind(f"/proc/self/fd/{directory}/{records.SOCKET}")
-        finally:
-            os.umask(mask)
-            os.close(directory)
-        listener.listen(16)
-        self._loop.watch(listener.fileno(), READ, self._accept)
 
     def _accept(self, _events: int) -> None:
         if self._listener is None:
@@ -178,11 +164,9 @@ class Shim:
         )
 
     def _request(self, connection: Connection, message: dict[str, Any], fds: list[int]) -> None:
-        assert self._requests is not None  # nothing is read before the start is over
         self._requests.handle(connection, message, fds, self._exit)
 
     def _reap(self) -> None:
-        assert self._requests is not None
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -198,7 +182,6 @@ class Shim:
                 self._report_when_over()
 
     def _init_ended(self, status: int) -> None:
-        assert self._cgroup is not None and self._streams is not None
         code = os.waitstatus_to_exitcode(status)
         self._exit = {
             "code": code if code >= 0 else 128 - code,
@@ -206,8 +189,8 @@ class Shim:
             "oom": self._oom_killed(),
             "finished_at": time.time_ns(),
         }
-        if not _has_own_pids(self._start["spec"]):
-            self._kill_leftovers()  # they may hold the outputs open
+        if not self._facts["own_pids"]:
+            leftovers.kill(self._facts)  # they may hold the outputs open
         self._loop.after(EXECS_LIMIT, self._report)
         self._streams.drain(self._output_ended)
 
@@ -216,7 +199,6 @@ class Shim:
         self._report_when_over()
 
     def _report_when_over(self) -> None:
-        assert self._requests is not None
         if self._drained and not self._requests.running_execs:
             self._report()
 
@@ -230,18 +212,14 @@ class Shim:
             records.write_exit(self._state_dir, self._exit)
         except OSError:
             self._note_error()
-        self.send_all({"event": "exited", **self._exit})
+        self._send_all({"event": "exited", **self._exit})
         self._loop.after(0, self._release)
 
     def _release(self) -> None:
         """Undo what the start made, then let go of daemons and wait for clients."""
         self._stop_listening()
-        self._clean_up()
-        if self._requests is not None:
-            self._requests.finish()
-        self._take_leave()
-
-    def _take_leave(self) -> None:
+        leftovers.remove(self._facts)
+        self._requests.finish()
         for connection in list(self._connections):
             if not connection.unsent:
                 connection.close()
@@ -253,42 +231,11 @@ class Shim:
         for connection in list(self._connections):
             if not connection.unsent or now > farewell:
                 connection.close()
-        clients = self._requests.clients if self._requests is not None else 0
+        clients = self._requests.clients
         if (not clients and not self._connections) or now > linger:
             self._loop.stop()
         else:
             self._loop.after(0.05 if self._connections else 1.0, lambda: self._wait_for_others(farewell, linger))
-
-    def _clean_up(self) -> None:
-        if self._cgroup is not None:
-            self._kill_leftovers()
-        if self._runtime is not None:
-            self._runtime.delete()
-        if self._rootfs is not None:
-            self._rootfs.unmount()
-        if self._cgroup is not None:
-            try:
-                self._cgroup.remove()
-            except OSError:
-                self._note_error()
-
-    def _fail(self, message: str, code: int) -> None:
-        """Undo everything and say why the container does not run."""
-        if self._streams is not None:
-            self._kill_leftovers()
-            self._streams.close()
-        elif self._log is not None:
-            self._log.finish()
-        self._stop_listening()
-        self._clean_up()
-        records.forget(self._state_dir)
-        for client in self._clients:
-            try:
-                os.close(client)
-            except OSError:
-                pass  # attached already, so closed above
-        self.send_all({"event": "failed", "error": message, "code": code})
-        self._take_leave()
 
     def _stop_listening(self) -> None:
         if self._listener is None:
@@ -301,39 +248,14 @@ class Shim:
         except OSError:
             pass
 
-    def _kill_leftovers(self) -> None:
-        assert self._cgroup is not None
-        try:
-            if self._cgroup.pids():
-                self._cgroup.kill(signal.SIGKILL)
-        except OSError:
-            self._note_error()
-
     def _oom_killed(self) -> bool:
-        assert self._cgroup is not None
         try:
-            return self._cgroup.oom_killed()
+            return cgroups.open_cgroup(self._facts["cgroup"]).oom_killed()
         except OSError:
             return False
 
     def _run_aside(self, work: Callable[[], None], done: Callable[[], None]) -> None:
-        assert self._requests is not None
         self._requests.run_aside(work, done)
 
     def _note_error(self) -> None:
-        """Append the current exception's traceback to ``shim.err`` in the state directory, where a person can find it."""
-        try:
-            fd = os.open(
-                os.path.join(self._state_dir, "shim.err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-            )
-            os.dup2(fd, 2)
-            os.close(fd)
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        except OSError:
-            pass
-
-
-def _has_own_pids(spec: dict[str, Any]) -> bool:
-    namespaces = (spec.get("linux") or {}).get("namespaces") or ()
-    return any(namespace["type"] == "pid" and not namespace.get("path") for namespace in namespaces)
+        records.note_error(self._state_dir)

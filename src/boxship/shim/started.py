@@ -2,11 +2,16 @@
 
 
 class Started:
-    """A process that runs: its pid here, a pidfd or -1, and its terminal's master or -1; the caller owns both."""
+    """A process that runs; the caller owns its descriptors, each of which may be -1.
 
-    __slots__ = ("console", "pid", "pidfd")
+    ``pid`` as it is numbered here, ``pidfd``, ``console``: its terminal's master, ``seccomp``: the program that its
+    container's processes run under.
+    """
 
-    def __init__(self, pid: int, pidfd: int = -1, console: int = -1) -> None:
+    __slots__ = ("console", "pid", "pidfd", "seccomp")
+
+    def __init__(self, pid: int, pidfd: int = -1, console: int = -1, seccomp: int = -1) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.console = console
+        self.seccomp = seccomp

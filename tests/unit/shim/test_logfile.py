@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from boxship.shim.logfile import LogFile
+from boxship.shim.logfile import LogFile, open_log
 from boxship.wire import frames, jsonlog
 
 
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 @pytest.mark.row("LOG-01", "LOG-03")
 def test_streams_are_recorded_apart_and_last_lines_at_the_end(path):
-    log = LogFile(str(path), run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), run_aside=run_now)
     log.write(frames.STDOUT, b"one\ntw")
     log.write(frames.STDERR, b"error\n")
     log.write(frames.STDOUT, b"o")
@@ -55,7 +55,7 @@ def test_streams_are_recorded_apart_and_last_lines_at_the_end(path):
 
 def test_a_second_run_goes_on_in_the_same_file(path):
     for text in (b"first\n", b"second\n"):
-        log = LogFile(str(path), run_aside=run_now)
+        log = LogFile(str(path), open_log(str(path)), run_aside=run_now)
         log.write(frames.STDOUT, text)
         log.finish()
     assert logs(path.read_bytes()) == b"first\nsecond\n"
@@ -63,7 +63,7 @@ def test_a_second_run_goes_on_in_the_same_file(path):
 
 @pytest.mark.row("LOG-04")
 def test_files_end_with_the_record_that_reaches_the_limit_and_the_oldest_is_dropped(path):
-    log = LogFile(str(path), max_size=1000, max_file=3, run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), max_size=1000, max_file=3, run_aside=run_now)
     log.write(frames.STDOUT, b"".join(b"line %04d\n" % number for number in range(200)))
     log.finish()
     assert sorted(file.name for file in path.parent.iterdir()) == ["log", "log.1", "log.2"]
@@ -77,7 +77,7 @@ def test_files_end_with_the_record_that_reaches_the_limit_and_the_oldest_is_drop
 
 @pytest.mark.row("LOG-04")
 def test_one_file_is_begun_anew(path):
-    log = LogFile(str(path), max_size=1000, max_file=1, run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), max_size=1000, max_file=1, run_aside=run_now)
     for number in range(100):
         log.write(frames.STDOUT, b"line %04d\n" % number)
     log.finish()
@@ -88,7 +88,7 @@ def test_one_file_is_begun_anew(path):
 
 @pytest.mark.row("LOG-04")
 def test_rotated_files_are_compressed(path):
-    log = LogFile(str(path), max_size=1000, max_file=3, compress=True, run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), max_size=1000, max_file=3, compress=True, run_aside=run_now)
     for number in range(50):
         log.write(frames.STDOUT, b"line %04d\n" % number)
     log.finish()
@@ -99,7 +99,7 @@ def test_rotated_files_are_compressed(path):
 
 def test_no_rotation_while_the_last_one_is_compressed(path):
     aside = Aside()
-    log = LogFile(str(path), max_size=100, max_file=3, compress=True, run_aside=aside)
+    log = LogFile(str(path), open_log(str(path)), max_size=100, max_file=3, compress=True, run_aside=aside)
     for number in range(20):
         log.write(frames.STDOUT, b"line %04d\n" % number)
     assert sorted(file.name for file in path.parent.iterdir()) == ["log", "log.1"]
@@ -123,7 +123,7 @@ def small_files():
 
 def test_records_that_cannot_be_written_are_counted_and_never_torn(path, small_files):
     """Attack F9: the log's target fails."""
-    log = LogFile(str(path), run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), run_aside=run_now)
     for number in range(100):
         log.write(frames.STDOUT, b"line %04d\n" % number)
     assert log.dropped > 80
@@ -135,7 +135,7 @@ def test_records_that_cannot_be_written_are_counted_and_never_torn(path, small_f
 
 
 def test_a_rotation_that_fails_lets_the_file_grow(path, tmp_path):
-    log = LogFile(str(path), max_size=100, max_file=2, run_aside=run_now)
+    log = LogFile(str(path), open_log(str(path)), max_size=100, max_file=2, run_aside=run_now)
     (tmp_path / "log.new").mkdir()
     for number in range(10):
         log.write(frames.STDOUT, b"line %04d\n" % number)
@@ -146,4 +146,4 @@ def test_a_rotation_that_fails_lets_the_file_grow(path, tmp_path):
 
 def test_a_log_that_cannot_be_opened_is_an_error(tmp_path):
     with pytest.raises(OSError):
-        LogFile(str(tmp_path / "missing" / "log"), run_aside=run_now)
+        open_log(str(tmp_path / "missing" / "log"))
