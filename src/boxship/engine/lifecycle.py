@@ -336,11 +336,8 @@ class Lifecycle:
         with contextlib.suppress(ShimGone):
             await container.shim.kill(signal)
         self._emit(container, "kill", {"signal": str(signal)})
-        if signal == signals.SIGKILL:
-            if container.status.state is State.PAUSED:
-                await asyncio.to_thread(self._composer.cgroup(container).thaw)
-            if not await _within(container.ended, KILL_DEADLINE):
-                raise _stuck(container)
+        if signal == signals.SIGKILL and not await self._killed(container):
+            raise _stuck(container)
 
     async def stop(
         self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool = True
@@ -368,10 +365,18 @@ class Lifecycle:
         if number != signals.SIGKILL and not await _within(container.ended, None if timeout < 0 else timeout):
             number = signals.SIGKILL
             await self._signal(container, number)
-        if number == signals.SIGKILL and not await _within(container.ended, KILL_DEADLINE):
+        if number == signals.SIGKILL and not await self._killed(container):
             raise _stuck(container)
         self._emit(container, "stop", {})
         return True
+
+    async def _killed(self, container: Container) -> bool:
+        """Wait for the end after SIGKILL; return False when the container resists."""
+        # A frozen process does not get it on cgroup v1. Our own status need not tell: others freeze too, and a daemon may
+        # have died between freezing and saying so.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        return await _within(container.ended, KILL_DEADLINE)
 
     async def _signal(self, container: Container, number: int) -> None:
         if container.shim is None:
