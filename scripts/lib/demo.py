@@ -62,7 +62,9 @@ def main() -> None:
         with step("hello-world, built in"):
             boxship(engine, "run", "--rm", "hello-world")
         debian = make_debian(engine)
-        image, command = ("boxship-demo-web", ()) if debian else ("busybox", ("httpd", "-f", "-p", "80", "-h", "/srv"))
+        image, command = (
+            ("boxship-demo-web", ()) if debian else ("busybox", ("httpd", "-f", "-v", "-p", "80", "-h", "/srv"))
+        )
         if debian:
             install_nginx(engine, image)
         else:
@@ -93,6 +95,7 @@ def install_nginx(engine: Engine, image: str) -> None:
     with step("apt-get install nginx in a container"):
         script = (
             "apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends nginx"
+            " && ln -sf /dev/stdout /var/log/nginx/access.log"
         )
         result = engine.boxship(
             "run",
@@ -149,7 +152,7 @@ def serve(engine: Engine, image: str, command: tuple[str, ...]) -> None:
         engine.start()
         boxship(engine, "ps")
     with step("stop and remove"):
-        boxship(engine, "stop", "--time", "5", "web")
+        boxship(engine, "stop", "--timeout", "5", "web")
         boxship(engine, "rm", "web")
 
 
