@@ -1,5 +1,6 @@
 """The writing side of json-file logs."""
 
+import contextlib
 import gzip
 import os
 import resource
@@ -110,22 +111,28 @@ def test_no_rotation_while_the_last_one_is_compressed(path):
     log.finish()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """Files cannot grow above 1000 bytes: like a full disk, but without one."""
+    """Files cannot grow above 1000 bytes: like a full disk, but without one.
+
+    No fixture: those end after pytest has written to its own output, which may be a file too.
+    """
     old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-    signal.signal(signal.SIGXFSZ, old_handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+        signal.signal(signal.SIGXFSZ, old_handler)
 
 
-def test_records_that_cannot_be_written_are_counted_and_never_torn(path, small_files):
+def test_records_that_cannot_be_written_are_counted_and_never_torn(path):
     """Attack F9: the log's target fails."""
     log = LogFile(str(path), open_log(str(path)), run_aside=run_now)
-    for number in range(100):
-        log.write(frames.STDOUT, b"line %04d\n" % number)
+    with small_files():
+        for number in range(100):
+            log.write(frames.STDOUT, b"line %04d\n" % number)
     assert log.dropped > 80
     whole = jsonlog.parse_lines(path.read_bytes().splitlines())
     assert len(whole) + log.dropped == 100
