@@ -23,6 +23,8 @@ from boxship.spec.docker.container import ContainerSummary
 from boxship.spec.docker.system import ComponentVersion, EventMessage, Info, Version
 from boxship.volumes import VolumeService
 
+# Read now: an upgrade may replace the files under a running daemon.
+_BUILD_TIME = clock.rfc3339(int(Path(boxship.__file__).stat().st_mtime) * 1_000_000_000)
 API_VERSION = "1.56"
 MIN_API_VERSION = "1.24"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
@@ -76,7 +78,7 @@ class SystemService:
             "ApiVersion": API_VERSION,
             "MinAPIVersion": MIN_API_VERSION,
             "Arch": architecture(),
-            "BuildTime": _build_time(),
+            "BuildTime": _BUILD_TIME,
             "Experimental": str(self._settings.experimental).lower(),
             "GitCommit": _commit(),
             "GoVersion": _python(),
@@ -99,7 +101,7 @@ class SystemService:
             arch=architecture(),
             kernel_version=platform.release(),
             experimental=bool(self._settings.experimental),
-            build_time=_build_time(),
+            build_time=_BUILD_TIME,
         )
 
     async def info(self) -> Info:
@@ -237,10 +239,6 @@ def engine_id(instance: str) -> str:
 
 def _python() -> str:
     return f"python{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-
-
-def _build_time() -> str:
-    return clock.rfc3339(int(Path(boxship.__file__).stat().st_mtime) * 1_000_000_000)
 
 
 def _commit() -> str:
