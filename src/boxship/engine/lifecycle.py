@@ -178,7 +178,6 @@ class Lifecycle:
         if answer.get("event") != "running":
             raise StartFailed(str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128))))
         failpoints.hit("start.after-running")
-        self._emit(container, "start", {})
         await self._hand_over_late(container)
         await self.save(container)
 
@@ -231,6 +230,8 @@ class Lifecycle:
                     started_ns=int(event["started_at"]),
                     exit_code=0,
                 )
+                # Now, and not when the waiting task runs: a short program's end may be in the same batch of messages.
+                self._emit(container, "start", {})
                 self._answer_start(container, event)
             case "failed":
                 self._answer_start(container, event)
