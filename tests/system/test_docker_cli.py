@@ -132,6 +132,7 @@ def test_a_missing_image_is_looked_for_and_reported(cli: Callable[..., subproces
         (("run", "-it", "busybox"), 1, "the input device is not a TTY"),
     ],
 )
+@pytest.mark.words_of_docker_28
 @pytest.mark.row("CLI-08", "CLI-22")
 def test_bad_input_gets_dockers_errors(
     cli: Callable[..., subprocess.CompletedProcess[str]], args: tuple[str, ...], code: int, text: str
@@ -140,6 +141,7 @@ def test_bad_input_gets_dockers_errors(
     assert (result.returncode, text in result.stderr) == (code, True), result.stderr
 
 
+@pytest.mark.words_of_docker_28
 @pytest.mark.row("CLI-09")
 def test_an_unknown_command_is_refused(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     result = cli("volume", "cerate", check=False)

@@ -296,6 +296,7 @@ def test_sigterm_stops_containers_in_time_and_sigusr1_dumps_stacks(open_engine: 
     open_engine.docker("rm", "polite", "deaf")
 
 
+@pytest.mark.words_of_docker_28
 @pytest.mark.row("ENG-25")
 def test_version_has_a_client_and_a_server_block(cli: CLI) -> None:
     text = cli("version").stdout
@@ -310,6 +311,7 @@ def test_version_has_a_client_and_a_server_block(cli: CLI) -> None:
     assert json.loads(cli("version", "--format", "json").stdout)["Server"]["MinAPIVersion"] == "1.24"
 
 
+@pytest.mark.words_of_docker_28
 @pytest.mark.row("ENG-25", "CLI-06")
 def test_without_an_engine_the_client_block_remains(cli: CLI) -> None:
     result = cli("-H", "unix:///nosuch.sock", "version", check=False)

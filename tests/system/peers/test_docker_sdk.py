@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # the SDK forgets those that it took over
 ]
 
-LOOP = ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"]
+LOOP = ["sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.1; done"]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,18 @@ def client(engine: Engine) -> Iterator[docker.DockerClient]:
 @pytest.fixture
 def sleeper(client: docker.DockerClient) -> Container:
     return client.containers.run("busybox", LOOP, detach=True, name="sleeper")
+
+
+def wait_for_output(container: Container, expected: bytes) -> None:
+    """Follow the log until it holds what is expected, so that a signal meets the program and not its beginning."""
+    received = b""
+    stream = container.logs(stream=True, follow=True)
+    for chunk in stream:
+        received += chunk
+        if received == expected:
+            break
+    stream.close()
+    assert received == expected
 
 
 def test_ping_version_and_info(client: docker.DockerClient) -> None:
@@ -94,6 +106,7 @@ def test_a_life_in_single_calls(client: docker.DockerClient) -> None:
     container.reload()
     assert container.attrs["HostConfig"]["Memory"] == 64 << 20
     container.restart(timeout=1)
+    wait_for_output(container, b"ready\nready\n")
     container.stop()
     assert container.wait()["StatusCode"] == 3
     container.start()

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.system
 
 RUNC = shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
+LOOP = "trap 'exit 3' TERM; touch /ready; while :; do sleep 0.1; done"
+EXEC = "cat; until [ -e /ready ]; do :; done; cat /proc/1/comm; exit 5"
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -89,8 +92,8 @@ def test_a_shell_on_a_terminal_follows_the_windows_size(engine: Engine) -> None:
 
 @pytest.mark.row("ENG-21", "RUN-23")
 def test_exec_joins_and_stop_and_kill_end(engine: Engine, run: Run) -> None:
-    run("-d", "--name", "waits", "busybox", "sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done")
-    done = engine.docker("exec", "-i", "waits", "sh", "-c", "cat; cat /proc/1/comm; exit 5", input="in ", check=False)
+    run("-d", "--name", "waits", "busybox", "sh", "-c", LOOP)
+    done = engine.docker("exec", "-i", "waits", "sh", "-c", EXEC, input="in ", check=False)
     assert (done.returncode, done.stdout) == (5, "in sh\n")
     assert "executable file not found" in engine.docker("exec", "waits", "nosuch", check=False).stdout
     engine.docker("stop", "waits")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -121,10 +122,16 @@ def test_a_client_of_another_authority_is_refused(docker: Run) -> None:
 
 
 def test_a_client_without_certificate_is_refused(engine: Engine, certificates: Path) -> None:
-    options = ["--tls", "--tlscacert", str(certificates / "ours.pem"), "--tlscert=", "--tlskey="]
-    done = engine.docker("-H", "tcp://127.0.0.1:2376", *options, "ps", check=False)
-    assert done.returncode == 1
-    assert "certificate required" in done.stderr or "bad certificate" in done.stderr
+    program = (
+        "import socket, ssl, sys\n"
+        "context = ssl.create_default_context(cafile=sys.argv[1])\n"
+        "with context.wrap_socket(socket.create_connection(('127.0.0.1', 2376)), server_hostname='localhost') as sock:\n"
+        "    sock.sendall(b'GET /_ping HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n')\n"
+        "    print(sock.recv(100))\n"
+    )
+    done = engine.namespace.run(sys.executable, "-c", program, str(certificates / "ours.pem"), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "certificate required" in done.stderr
 
 
 def test_a_client_without_tls_is_refused(engine: Engine) -> None:
