@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 GROUP = 64  # changes per commit: bounds how long the first one of a group waits
 IDLE_READERS = 8
+FREE_PAGES = 128  # of the database, for the rows that emptying a full disk writes
 
 
 class _Job(Generic[T]):
@@ -81,6 +82,7 @@ class Store:
                 (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if verdict != "ok":
                     raise SystemFailure(f"the database {path} is damaged: {verdict}")
+                _keep_room(connection)
         except BaseException:
             connection.close()
             raise
@@ -222,7 +224,7 @@ class Store:
                 self._wake_watchers()
         connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, group: list[_Job[object]]) -> None:
+    def _commit(self, connection: sqlite3.Connection, group: list[_Job[object]], *, rewound: bool = False) -> None:
         try:
             _run_group(connection, group)
         except sqlite3.Error as exc:
@@ -230,7 +232,9 @@ class Store:
             released = self._reserve.release()
             if released or len(group) > 1:
                 for job in group:  # each alone, so that one does not fail for another's size
-                    self._commit(connection, [job])
+                    self._commit(connection, [job], rewound=rewound)
+            elif not rewound and _rewind_log(connection):
+                self._commit(connection, group, rewound=True)
             else:
                 group[0].future.set_exception(_failure(self.path, exc))
         except BaseException as exc:
@@ -265,6 +269,36 @@ def _run_group(connection: sqlite3.Connection, group: list[_Job[object]]) -> Non
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _keep_room(connection: sqlite3.Connection) -> None:
+    """Leave free pages in the database, and a log as long: on a full disk others may be quicker to take a reserve's space.
+
+    That there is no room for them is no error.
+    """
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free >= FREE_PAGES:
+        return
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE room (content BLOB)")
+        connection.execute("INSERT INTO room VALUES (zeroblob(?))", (FREE_PAGES * size,))
+        connection.execute("DROP TABLE room")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    _rewind_log(connection)
+
+
+def _rewind_log(connection: sqlite3.Connection) -> bool:
+    """Move what the log holds into the database, so that the log is written from its beginning; return whether it will be."""
+    try:
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not busy
 
 
 def _failure(path: str, exc: sqlite3.Error) -> SystemFailure:
