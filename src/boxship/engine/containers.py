@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported
+from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.engine import describe, top
 from boxship.engine.attach import AttachSession, check_attachable, parse_detach_keys
 from boxship.engine.container import Container
@@ -140,7 +140,11 @@ class ContainerService:
     async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect:
         """Describe a container."""
         container = self._index.find(ref)
-        graph = GraphDriver(name=self._snapshotter.name, data=self._snapshotter.graph_data(container.id))
+        try:
+            data = self._snapshotter.graph_data(container.id)
+        except SystemFailure:
+            data = None  # its rows are on a disk that fails; the container itself is known
+        graph = GraphDriver(name=self._snapshotter.name, data=data)
         sizes = await self._sizes(container) if size else None
         return describe.inspect(container, files_dir=self._files.directory(container.id), graph=graph, sizes=sizes)
 
@@ -290,7 +294,7 @@ class ContainerService:
         typed = container.spec.config.image
         try:
             return typed if self._images.resolve(typed).id == container.spec.image_id else container.spec.image_id
-        except NoSuchImage:
+        except (NoSuchImage, SystemFailure):  # looking at containers works without a disk
             return container.spec.image_id
 
     async def _sizes(self, container: Container) -> tuple[int, int]:

@@ -116,6 +116,7 @@ class Creator:
             await self._rows.insert(container)
             undo.push_async_callback(self._rows.delete, container)
             failpoints.hit("create.after-row")
+            undo.push_async_callback(asyncio.to_thread, self._files.remove, id)
             await asyncio.to_thread(self._files.create, spec, container.status)
             undo.pop_all()
         self._index.add(container)
