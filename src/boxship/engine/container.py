@@ -31,6 +31,7 @@ class Container:
         self.exec_ids: list[str] = []
         self.restart_timer: asyncio.Task[None] | None = None
         self.restart_delay = 0.0
+        self.running_since: float | None = None  # loop time; None when this daemon did not see the run begin
         self.ended = asyncio.Event()  # set while no process runs and its log is complete
         self.ended.set()
         self._exit_waiters: list[asyncio.Future[WaitResult]] = []
@@ -40,6 +41,13 @@ class Container:
     def id(self) -> str:
         """The 64-digit id."""
         return self.spec.id
+
+    def uptime(self, finished_ns: int) -> float:
+        """Return how long a run that ends now has lasted, in seconds; by the wall clock only where it began before us."""
+        since, self.running_since = self.running_since, None
+        if since is not None:
+            return asyncio.get_running_loop().time() - since
+        return max(0.0, (finished_ns - self.status.started_ns) / 1e9)
 
     def result(self) -> WaitResult:
         """Return what a wait that ends now answers."""

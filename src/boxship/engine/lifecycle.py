@@ -223,6 +223,7 @@ class Lifecycle:
         match event["event"]:
             case "running":
                 container.ended.clear()
+                container.running_since = asyncio.get_running_loop().time()
                 self.set_status(
                     container,
                     state=container.status.move(State.RUNNING),
@@ -269,7 +270,7 @@ class Lifecycle:
             return
         failpoints.hit("exit.before-row")
         finished = int(record["finished_at"])
-        uptime = max(0.0, (finished - container.status.started_ns) / 1e9)
+        uptime = container.uptime(finished)
         sandbox = container.status.sandbox
         policy = container.spec.host_config.restart_policy
         code = int(record["code"])
