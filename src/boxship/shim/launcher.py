@@ -22,7 +22,7 @@ import sys
 from boxship.linux import cgroup as cgroups
 from boxship.linux import prctl
 from boxship.runtime import selfexe
-from boxship.shim import helper, netns, shim, starter
+from boxship.shim import helper, netns, rehearsal, shim, starter
 from boxship.wire import messages
 
 TYPE_CHECKING = False
@@ -47,10 +47,12 @@ def main(fd: int) -> None:
     selfexe.protect()  # all containers start as forks of this process
     sock = socket.socket(fileno=fd)
     sock.set_inheritable(False)
-    _leave_session()
     cgroups.layout()  # read once for all shims
+    rehearsal.rehearse()
     gc.collect()
     gc.freeze()
+    helper.close_all_but([fd])
+    _leave_session()
     serve(sock)
 
 

@@ -91,7 +91,7 @@ class Shim:
         """Take over what the starter has made; see :mod:`boxship.shim.handover` for ``facts`` and ``outcome``."""
         self._facts = facts
         self._state_dir: str = facts["state_dir"]
-        self._loop = Loop(on_error=self._note_error)
+        self.loop = Loop(on_error=self._note_error)
         self._connections: list[Connection] = []
         self._exit: dict[str, Any] | None = None
         self._drained = False
@@ -102,7 +102,7 @@ class Shim:
         self._rootfs = fds["rootfs"]  # held only, see rootfs.mount_rootfs
         self._log = self._make_log(fds["log"]) if "log" in fds else None
         self._streams = Streams(
-            self._loop,
+            self.loop,
             console=fds.get("console", -1),
             stdin=fds.get("stdin", -1),
             stdout=fds.get("stdout", -1),
@@ -112,7 +112,7 @@ class Shim:
         )
         init = Started(outcome["pid"], fds["pidfd"], seccomp=fds.get("seccomp", -1))
         self._requests = Requests(
-            self._loop,
+            self.loop,
             runtimes.choose(facts),
             self._streams,
             facts,
@@ -123,14 +123,14 @@ class Shim:
         for request, client in zip(outcome["attach"], passed[len(names) :], strict=True):
             self._requests.attach(request, client)
         self._listener: socket.socket | None = socket.socket(fileno=fds["listener"])
-        self._loop.watch(fds["listener"], READ, self._accept)
+        self.loop.watch(fds["listener"], READ, self._accept)
         self._connections[0].send_encoded(outcome["event"])
 
     def run(self) -> None:
         """Serve until nothing of the container is left."""
-        self._loop.watch_children(self._reap)
+        self.loop.watch_children(self._reap)
         self._reap()  # init may have ended before the watch
-        self._loop.run()
+        self.loop.run()
 
     def _make_log(self, fd: int) -> LogFile:
         log: dict[str, Any] = self._facts["log"]
@@ -160,7 +160,7 @@ class Shim:
 
     def _connect(self, sock: socket.socket) -> None:
         self._connections.append(
-            Connection(self._loop, sock, on_request=self._request, on_close=self._connections.remove)
+            Connection(self.loop, sock, on_request=self._request, on_close=self._connections.remove)
         )
 
     def _request(self, connection: Connection, message: dict[str, Any], fds: list[int]) -> None:
@@ -191,7 +191,7 @@ class Shim:
         }
         if not self._facts["own_pids"]:
             leftovers.kill(self._facts)  # they may hold the outputs open
-        self._loop.after(EXECS_LIMIT, self._report)
+        self.loop.after(EXECS_LIMIT, self._report)
         self._streams.drain(self._output_ended)
 
     def _output_ended(self) -> None:
@@ -213,7 +213,7 @@ class Shim:
         except OSError:
             self._note_error()
         self._send_all({"event": "exited", **self._exit})
-        self._loop.after(0, self._release)
+        self.loop.after(0, self._release)
 
     def _release(self) -> None:
         """Undo what the start made, then let go of daemons and wait for clients."""
@@ -233,14 +233,14 @@ class Shim:
                 connection.close()
         clients = self._requests.clients
         if (not clients and not self._connections) or now > linger:
-            self._loop.stop()
+            self.loop.stop()
         else:
-            self._loop.after(0.05 if self._connections else 1.0, lambda: self._wait_for_others(farewell, linger))
+            self.loop.after(0.05 if self._connections else 1.0, lambda: self._wait_for_others(farewell, linger))
 
     def _stop_listening(self) -> None:
         if self._listener is None:
             return
-        self._loop.forget(self._listener.fileno())
+        self.loop.forget(self._listener.fileno())
         self._listener.close()
         self._listener = None
         try:

@@ -63,7 +63,8 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
         else:
             outcome["attach"] = start.get("attach") or []
             passed += clients
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from here on the container is the shim's, whatever becomes of that
+        # From here on the container is the shim's: one that is killed now leaves what any killed shim leaves.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         handover.send(shim, outcome, passed)
     except (ShimGone, BrokenPipeError):
         leftovers.undo(facts)
