@@ -39,7 +39,7 @@ def neighbour(engine: Engine) -> Iterator[NetworkNamespace]:
     namespace.close()
 
 
-def fetch(namespace: NetworkNamespace, address: str, port: int, seconds: float = 2) -> str:
+def fetch(namespace: NetworkNamespace, address: str, port: int, seconds: float = 1) -> str:
     """Return what a web server says, or the kind of failure."""
     program = (
         "import urllib.request, sys\n"

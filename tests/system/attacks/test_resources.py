@@ -147,7 +147,7 @@ def test_r14_large_environments(engine: Engine) -> None:
 
 def test_r14_many_files(engine: Engine) -> None:
     with others_live(engine):
-        script = "mkdir /d && cd /d && i=0; while [ $i -lt 3000 ]; do : > f$i; i=$((i+1)); done; echo ok"
+        script = "mkdir /d && cd /d && i=0; while [ $i -lt 1500 ]; do : > f$i; i=$((i+1)); done; echo ok"
         id = hostile.start(engine, "busybox", "sh", "-c", script)
         hostile.until(lambda: "ok" in hostile.output(engine, id))
         bounded(lambda: hostile.call(engine, "GET", f"/containers/{id}/changes"))

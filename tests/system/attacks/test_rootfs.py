@@ -103,7 +103,7 @@ def test_r3_a_null_that_is_swapped_in_a_race_masks_nothing_else(engine: Engine) 
     )
     attacker = hostile.start(engine, "busybox", "sh", "-c", swap, host={"Binds": ["shared-dev:/v"]})
     try:
-        for _ in range(hostile.rounds(25)):
+        for _ in range(hostile.rounds(12)):
             looked = hostile.run(
                 engine,
                 "busybox",
@@ -200,7 +200,7 @@ def test_r7_mount_destination_race(engine: Engine, tmp_path: Path) -> None:
         assert status == 201, answer
         id = json.loads(answer)["Id"]
         started = 0
-        for _ in range(hostile.rounds(150)):
+        for _ in range(hostile.rounds(80)):
             status, answer = hostile.call(engine, "POST", f"/containers/{id}/start")
             assert status in (204, 400, 500), answer
             if status == 204:
