@@ -40,12 +40,13 @@ def _run_one(hook: "dict[str, Any]", document: bytes) -> None:
     os.close(input_read)
     os.close(output_write)
     process = pidfd.pidfd_open(pid)
+    ended = False
     try:
         timeout = hook.get("timeout")
         output, ended = _talk(process, input_write, output_read, document, timeout)
+    finally:
         if not ended:
             pidfd.send_signal(process, signal.SIGKILL)
-    finally:
         os.close(process)
         os.close(output_read)
         _, status = os.waitpid(pid, 0)

@@ -54,6 +54,7 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
             messages.send(sock, {"event": "failed", **_failure(exc)})
         return
     try:
+        prctl.set_name("boxship-start")
         _watch(shim_pid)
         handover.send(shim, facts, [control])
         try:
