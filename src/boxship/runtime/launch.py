@@ -72,7 +72,7 @@ def start_init(
     byte can be read from this descriptor. ``preserve_fds``: descriptors 3 and up that the program inherits.
     ``bundle``: for the hooks' state document. ``pivot``: see :func:`boxship.runtime.rootfs.enter`.
     ``dies_with_parent``: init is killed when its parent ends. ``sibling``: that parent is the caller's, who reaps it, also
-    when the start fails; not together with a new user namespace.
+    when the start fails, and is a child subreaper.
 
     Raises RuntimeFailure with nothing left behind: no process, mount or descriptor.
     """
@@ -95,6 +95,8 @@ def start_init(
         try:
             ours, theirs = channel.pair()
             with ours, theirs:
+                if "user" in plan.names and not sibling:
+                    prctl.set_child_subreaper(True)
                 pid = _fork_init(plan, fork_sibling if sibling else os.fork)
                 if pid == 0:
                     init.run(start, theirs)
@@ -147,10 +149,7 @@ def start_exec(
 
 def _fork_init(plan: NamespacePlan, fork: "Callable[[], int]") -> int:
     """Fork into the plan's pid namespace, unless a user namespace is to own it: then the child makes it itself."""
-    if "user" in plan.names:
-        prctl.set_child_subreaper(True)
-        return os.fork()
-    if "pid" not in plan.names:
+    if "user" in plan.names or "pid" not in plan.names:
         return fork()
     own = _own_pid_namespace()
     try:
@@ -205,7 +204,7 @@ def _follow(start: init.Start, ours: socket.socket, pid: int, *, reaps: bool) ->
                 _write_id_maps(process.pid, start.spec["linux"])
                 channel.send(ours, channel.GO)
             elif kind == channel.INIT:
-                _adopt(process, int(text))
+                _adopt(process, int(text), reaps=reaps)
                 channel.send(ours, channel.GO)
             elif kind == channel.CONSOLE:
                 process.console = fd
@@ -239,11 +238,13 @@ def _follow_exec(ours: socket.socket, pid: int) -> ExecProcess:
         raise
 
 
-def _adopt(process: InitProcess, pid: int) -> None:
+def _adopt(process: InitProcess, pid: int, *, reaps: bool) -> None:
     """Take over ``pid``, whose parent (``process`` so far) is ending, from it."""
+    pidfd.wait(process.pidfd)  # from then on ``pid`` belongs to the subreaper, whose end is to be its own
     os.close(process.pidfd)
     process.pidfd = -1
-    os.waitpid(process.pid, 0)
+    if reaps:
+        os.waitpid(process.pid, 0)
     process.pid = pid
     process.pidfd = pidfd.pidfd_open(pid)
 

@@ -84,6 +84,16 @@ def test_state_names_container_and_shim_without_doubt(host):
     assert control.event("exited")["signal"] == 9
 
 
+def test_an_init_with_a_user_namespace_outlives_its_starter(host):
+    container = host.container("sh", "-c", "cat /proc/self/uid_map; sleep 0.2; exit 7")
+    linux = container.start_document["spec"]["linux"]
+    linux["namespaces"].append({"type": "user"})
+    for mappings in ("uidMappings", "gidMappings"):
+        linux[mappings] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    assert container.run()["code"] == 7
+    assert logged(container.log).split() == [b"0", b"0", b"65536"]
+
+
 @pytest.mark.row("RUN-46")
 @pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/etc", 126)])
 def test_a_failed_start_leaves_nothing(host, program, code):
