@@ -123,7 +123,7 @@ def test_r9_inheritable_capabilities_and_no_new_privs(engine: Engine) -> None:
     assert not different
 
 
-def test_r9_session_keyring_is_the_containers_own(engine: Engine) -> None:
+def test_r9_no_keys_are_shown(engine: Engine) -> None:
     first = hostile.start(engine, "busybox", "sleep", "100")
     hostile.start(engine, "busybox", "sleep", "100")
     assert hostile.exec_(engine, first, "cat", "/proc/keys").text == ""  # masked
@@ -157,6 +157,8 @@ CALLS = {
     "userfaultfd": ("x64", 323),
     "mount": ("x64", 165),
     "unshare user": ("unshare", 0x10000000),
+    "socket AF_ALG": ("socket", 38),
+    "socket AF_VSOCK": ("socket", 40),
     "init_module": ("x64", 175),
     "open_by_handle_at": ("x64", 304),
     "mount x32": ("x32", 165),
@@ -172,8 +174,8 @@ def prober() -> bytes:
     code = bytearray()
     for table, number in CALLS.values():
         first = 0
-        if table == "unshare":
-            number, first = 272, number
+        if table in ("unshare", "socket"):  # the number is the first argument
+            number, first = {"unshare": 272, "socket": 41}[table], number
         if table == "x32":
             number |= 0x40000000
         code += b"\x31\xd2\x31\xf6\x4d\x31\xd2\x4d\x31\xc0\x31\xc9\x31\xdb"  # xor edx,esi,r10,r8,ecx,ebx
@@ -196,11 +198,6 @@ def prober() -> bytes:
     elf += (1).to_bytes(4, "little") + (5).to_bytes(4, "little") + bytes(8)
     elf += base.to_bytes(8, "little") * 2 + size.to_bytes(8, "little") * 2 + (0x1000).to_bytes(8, "little")
     return bytes(elf) + bytes(code)
-
-
-def test_r11_dangerous_socket_families_are_denied(engine: Engine) -> None:
-    script = "nc -l -p 1 -s 127.0.0.1 & sleep 0.1; kill $!; echo up"  # ordinary sockets work
-    assert "up" in hostile.run(engine, "busybox", "sh", "-c", script).text
 
 
 NAMESPACES = {"PidMode": "pid", "NetworkMode": "net", "IpcMode": "ipc", "UTSMode": "uts", "CgroupnsMode": "cgroup"}
