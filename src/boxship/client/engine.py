@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Query = Mapping[str, object]
     Body = bytes | Iterable[bytes] | None
 
-NEWEST_API_VERSION = "1.56"
+NEWEST_API_VERSION = "1.51"  # the last in which inspect has the flat addresses that scripts read
 OLDEST_NEGOTIATED = "1.24"  # what an engine without an Api-Version header is taken to speak
 
 
