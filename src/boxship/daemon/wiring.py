@@ -145,8 +145,10 @@ async def start_services(config: DaemonConfig) -> Services:
     def process(container: Container) -> dict[str, Any]:
         return composer.process(container)
 
+    host = await asyncio.to_thread(sysinfo.probe)
     creator = Creator(
         settings,
+        host,
         rows=rows,
         images=images,
         snapshotter=snapshotter,
@@ -157,6 +159,7 @@ async def start_services(config: DaemonConfig) -> Services:
     )
     lifecycle = Lifecycle(
         settings,
+        host,
         rows=rows,
         index=index,
         snapshotter=snapshotter,
@@ -181,7 +184,7 @@ async def start_services(config: DaemonConfig) -> Services:
     )
     await repair.run()
     await images.sweep()
-    # Only now: starting the networks changes what the host does, such as forwarding.
+    # Again: starting the networks changes what the host does, such as forwarding.
     host = await asyncio.to_thread(sysinfo.probe)
     containers = ContainerService(
         lifecycle,

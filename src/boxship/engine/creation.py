@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -14,13 +13,14 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
-from boxship.engine import mounts, oci, request
+from boxship.engine import limits, mounts, oci, request
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, ResolvedMount, check_name
 from boxship.engine.names import random_name
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
+from boxship.engine.sysinfo import SysInfo
 from boxship.engine.volume_claims import VolumeClaims
 from boxship.images import Image, ImageService
 from boxship.snapshots import Snapshotter
@@ -36,6 +36,7 @@ class Creator:
     def __init__(
         self,
         settings: EngineSettings,
+        sysinfo: SysInfo,
         *,
         rows: ContainerRows,
         images: ImageService,
@@ -46,6 +47,7 @@ class Creator:
         emit: Emit,
     ) -> None:
         self._settings = settings
+        self._sysinfo = sysinfo
         self._rows = rows
         self._images = images
         self._snapshotter = snapshotter
@@ -63,7 +65,8 @@ class Creator:
         holder = self._index.names().get(checked_name)
         if holder is not None:
             raise NameInUse(checked_name, holder.id)
-        host = request.check(user_config, host, self._settings, cpus=os.cpu_count() or 1)
+        host = request.check(user_config, host, self._settings, self._sysinfo)
+        host, warnings = limits.fit(host, self._sysinfo)
         oci.capabilities(host)
         request.check_endpoints(wanted.networking_config)
         if host.runtime not in self._settings.runtimes:
@@ -122,15 +125,21 @@ class Creator:
         self._index.add(container)
         self._emit(container, "create", {})
         failpoints.hit("create.done")
-        return CreateResponse(id=id, warnings=_warnings(host))
+        return CreateResponse(id=id, warnings=[*warnings, *_warnings(host)])
 
     def _inherited(self, sources: list[str]) -> list[ResolvedMount]:
         result: list[ResolvedMount] = []
         for source in sources:
             ref, _, mode = source.partition(":")
+            if mode not in ("", "ro", "rw", "z", "Z"):
+                raise InvalidInput(f"invalid mode: {mode}")
+            try:
+                donor = self._index.find(ref)
+            except NotFound as exc:
+                raise InvalidInput(str(exc)) from exc  # not found would make the client pull the image
             result.extend(
                 msgspec.structs.replace(mount, read_only=mode == "ro" or mount.read_only, anonymous=False)
-                for mount in self._index.find(ref).spec.mounts
+                for mount in donor.spec.mounts
                 if mount.type in ("bind", "volume")
             )
         return result

@@ -21,7 +21,7 @@ import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import mounts, oci, remains, request, restart
+from boxship.engine import devices, limits, mounts, oci, remains, request, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -37,6 +37,7 @@ from boxship.engine.settings import EngineSettings
 from boxship.engine.shims import Shim, ShimGone
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
+from boxship.engine.sysinfo import SysInfo
 from boxship.engine.update import apply_update
 from boxship.networks import AttachRequest, NetworkService
 from boxship.snapshots import Snapshotter
@@ -72,6 +73,7 @@ class Lifecycle:
     def __init__(
         self,
         settings: EngineSettings,
+        sysinfo: SysInfo,
         *,
         rows: ContainerRows,
         index: ContainerIndex,
@@ -85,6 +87,7 @@ class Lifecycle:
         exec_exited: Callable[[Container, dict[str, Any]], None],
     ) -> None:
         self._settings = settings
+        self._sysinfo = sysinfo
         self._rows = rows
         self.index = index
         self._snapshotter = snapshotter
@@ -438,20 +441,25 @@ class Lifecycle:
                 raise Conflict(
                     f'Cannot update container {container.id}: Container is marked for removal and cannot be "update".'
                 )
-            host = apply_update(container.spec.host_config, changes)
-            request.check(container.spec.config, host, self._settings, cpus=os.cpu_count() or 1)
+            try:
+                host = apply_update(container.spec.host_config, changes)
+            except Conflict as exc:
+                raise Conflict(f"Cannot update container {container.id}: {exc}") from exc
+            request.check(container.spec.config, host, self._settings, self._sysinfo)
+            host, warnings = limits.fit(host, self._sysinfo)
             spec = msgspec.structs.replace(container.spec, host_config=host)
             if container.status.alive:
                 cgroup = self._composer.cgroup(container)
                 try:
-                    await asyncio.to_thread(cgroup.apply, oci.resources(host))
+                    resources = oci.resources(host, await asyncio.to_thread(devices.numbers, host))
+                    await asyncio.to_thread(cgroup.apply, resources)
                 except OSError as exc:
                     raise SystemFailure(f"Cannot update container {container.id}: {exc}") from exc
             await self._rows.save_spec(spec)
             container.spec = spec
             await asyncio.to_thread(self._files.save, spec, container.status)
         self._emit(container, "update", {})
-        return []
+        return warnings
 
     # -- rename, remove ----------------------------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ class ResolvedMount(msgspec.Struct, frozen=True, kw_only=True):
     options: list[str] = []  # further mount options (tmpfs)
     anonymous: bool = False  # a volume that goes with the container
     must_exist: bool = False  # a bind whose source is not created
+    subpath: str = ""  # what of a volume is mounted, from its root; empty is all
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import InvalidInput, NotSupported
 from boxship.base.ids import new_id
 from boxship.engine.model import ResolvedMount
 from boxship.spec.docker.container import HostConfig, Mount
@@ -140,6 +140,13 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
         case "volume":
             options = wanted.volume_options or {}
             driver = str((options.get("DriverConfig") or {}).get("Name") or "local")
+            for option in (options.get("DriverConfig") or {}).get("Options") or {}:
+                raise NotSupported(
+                    f'create {wanted.source}: the option "{option}" of the local driver is not supported'
+                )
+            subpath = str(options.get("Subpath") or "")
+            if subpath.startswith("/") or ".." in subpath.split("/"):
+                raise InvalidInput(f'{where}: must not be absolute or contain "..": {subpath}')
             name = wanted.source or new_id()
             directory = await volumes.ensure(
                 name, driver=driver, labels=options.get("Labels") or {}, anonymous=not wanted.source
@@ -154,7 +161,8 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
                 read_only=wanted.read_only,
                 propagation="",
                 anonymous=not wanted.source,
-                options=["nocopy"] if options.get("NoCopy") else [],
+                options=["nocopy"] if options.get("NoCopy") or subpath else [],
+                subpath=subpath,
             )
         case "tmpfs":
             if wanted.source:

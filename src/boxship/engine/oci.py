@@ -5,16 +5,16 @@ Defaults (mounts, capabilities, masked paths, devices) are Docker's; see the OCI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from boxship.base.errors import InvalidInput
 from boxship.engine.model import ContainerSpec, ResolvedMount
-from boxship.engine.request import DEFAULT_PATH
+from boxship.engine.request import DEFAULT_PATH, security_options
 from boxship.linux.capabilities import NAMES as CAPABILITIES
-from boxship.spec.docker.container import HostConfig, Ulimit
+from boxship.spec.docker.container import HostConfig, ThrottleDevice, Ulimit
 
 OCI_VERSION = "1.2.0"
 
@@ -77,6 +77,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     network_namespace: str | None  # path; None is the host's
     namespaces: dict[str, str] = {}  # further ones joined by path, by OCI type
     devices: list[dict[str, Any]] = []  # OCI linux.devices to create, with their rules' access
+    block_devices: dict[str, tuple[int, int]] = {}  # major and minor of the paths that block I/O limits name
+    shm_namespace: str | None = None  # mount namespace whose /dev/shm is shared; None makes one, or binds the host's
     seccomp: dict[str, Any] | None = None
     init_path: str | None = None  # docker-init on the host, None without --init
     hostname: str
@@ -99,7 +101,7 @@ def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
         "root": {"path": host.rootfs, "readonly": limits.readonly_rootfs},
         "mounts": mounts,
         "linux": {
-            "resources": {**resources(limits), "devices": _device_rules(limits, host.devices)},
+            "resources": {**resources(limits, host.block_devices), "devices": _device_rules(limits, host.devices)},
             "cgroupsPath": host.cgroup_path,
             "namespaces": _namespaces(limits, host),
             "devices": host.devices,
@@ -131,7 +133,7 @@ def process(spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Uli
         "env": environment(config.env or [], hostname=hostname, tty=config.tty),
         "cwd": config.working_dir or "/",
         "capabilities": _capability_sets(capabilities(limits)),
-        "noNewPrivileges": "no-new-privileges" in _security(limits),
+        "noNewPrivileges": "no-new-privileges=true" in _security(limits),
         "oomScoreAdj": limits.oom_score_adj,
         "rlimits": [
             {"type": f"RLIMIT_{limit.name.upper()}", "soft": _unlimited(limit.soft), "hard": _unlimited(limit.hard)}
@@ -190,8 +192,11 @@ def capabilities(host: HostConfig) -> list[str]:
     return base + [name for name in add if name not in base]
 
 
-def resources(host: HostConfig) -> dict[str, Any]:
-    """Return OCI ``linux.resources`` without devices, holding only what was asked for."""
+def resources(host: HostConfig, numbers: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+    """Return OCI ``linux.resources`` without devices, holding only what was asked for.
+
+    ``numbers`` has major and minor of each device path that block I/O limits name.
+    """
     cpu: dict[str, Any] = {
         "shares": host.cpu_shares,
         "period": host.cpu_period,
@@ -207,20 +212,36 @@ def resources(host: HostConfig) -> dict[str, Any]:
         "limit": host.memory,
         "swap": host.memory_swap,
         "reservation": host.memory_reservation,
-        "swappiness": host.memory_swappiness if host.memory_swappiness not in (None, -1) else 0,
         "disableOOMKiller": bool(host.oom_kill_disable),
     }
     block: dict[str, Any] = {
         "weight": host.blkio_weight,
+        "weightDevice": [
+            {**_numbers(device.path, numbers), "weight": device.weight} for device in host.blkio_weight_device or []
+        ],
+        "throttleReadBpsDevice": _throttles(host.blkio_device_read_bps, numbers),
+        "throttleWriteBpsDevice": _throttles(host.blkio_device_write_bps, numbers),
+        "throttleReadIOPSDevice": _throttles(host.blkio_device_read_iops, numbers),
+        "throttleWriteIOPSDevice": _throttles(host.blkio_device_write_iops, numbers),
     }
     wanted: dict[str, Any] = {
         "cpu": {key: value for key, value in cpu.items() if value},
         "memory": {key: value for key, value in memory.items() if value},
         "blockIO": {key: value for key, value in block.items() if value},
     }
+    if host.memory_swappiness not in (None, -1):
+        wanted["memory"]["swappiness"] = host.memory_swappiness
     if host.pids_limit:
         wanted["pids"] = {"limit": host.pids_limit}
     return {key: value for key, value in wanted.items() if value}
+
+
+def _numbers(path: str, numbers: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    return {"major": numbers[path][0], "minor": numbers[path][1]}
+
+
+def _throttles(limits: Sequence[ThrottleDevice] | None, numbers: Mapping[str, tuple[int, int]]) -> list[dict[str, int]]:
+    return [{**_numbers(device.path, numbers), "rate": device.rate} for device in limits or []]
 
 
 def _named_capabilities(field: str, names: Sequence[str] | None) -> list[str]:
@@ -240,15 +261,7 @@ def _capability_sets(names: list[str]) -> dict[str, list[str]]:
 
 
 def _security(host: HostConfig) -> set[str]:
-    options = set()
-    for option in host.security_opt or []:
-        key, separator, value = option.replace(":", "=", 1).partition("=")
-        if key == "no-new-privileges":
-            if not separator or value == "true":
-                options.add(key)
-        else:
-            options.add(f"{key}={value}")
-    return options
+    return {f"{key}={value}" for key, value in security_options(host)}
 
 
 def _unlimited(value: int) -> int:
@@ -294,7 +307,18 @@ def _mounts(spec: ContainerSpec, host: Surroundings) -> list[dict[str, Any]]:
         },
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
     ]
-    if limits.ipc_mode == "host":
+    if host.shm_namespace is not None:
+        options = ["rbind", "nosuid", "noexec", "nodev"]
+        mounts.append(
+            {
+                "destination": "/dev/shm",
+                "type": "bind",
+                "source": "/dev/shm",
+                "options": options,
+                "namespace": host.shm_namespace,  # not of the runtime-spec: see runtime.mounts
+            }
+        )
+    elif limits.ipc_mode == "host":
         mounts.append(_bind("/dev/shm", "/dev/shm", []))
     elif limits.ipc_mode != "none":
         mounts.append(
@@ -321,7 +345,10 @@ def _user_mount(mount: ResolvedMount) -> dict[str, Any]:
         return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options}
     bind = "rbind" if mount.recursive else "bind"
     options = [bind, mount.propagation or "rprivate", *(["ro"] if mount.read_only else [])]
-    return {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
+    entry = {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
+    if mount.subpath:
+        entry["subpath"] = mount.subpath  # not of the runtime-spec: see runtime.mounts
+    return entry
 
 
 def _bind(source: str, target: str, options: list[str]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import msgspec
 from boxship.base.errors import InvalidInput
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
+from boxship.engine.sysinfo import SysInfo
+from boxship.runtime import mount_options
 from boxship.spec.docker.container import (
     ContainerConfig,
     CreateRequest,
@@ -18,7 +20,6 @@ from boxship.spec.docker.container import (
     RestartPolicy,
 )
 
-MINIMUM_MEMORY = 6 * 1024 * 1024
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _HOSTNAME_BYTES = 63
@@ -39,6 +40,9 @@ _LOG_OPTIONS = {
     "none": set(),
 }
 _SECURITY_OPTIONS = ("apparmor", "label", "no-new-privileges", "seccomp", "systempaths")
+_BOOLEANS = ("true", "false")
+_TMPFS_FLAGS = mount_options.names()
+_TMPFS_VALUES = ("gid", "huge", "mode", "mpol", "nr_blocks", "nr_inodes", "size", "uid")
 _SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?\Z")
 
 
@@ -88,10 +92,11 @@ def as_words(value: list[str] | str | None) -> list[str] | None:
     return [value] if isinstance(value, str) else value
 
 
-def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, *, cpus: int) -> HostConfig:
+def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, info: SysInfo) -> HostConfig:
     """Check what needs no image and no host state; return the host configuration with Docker's defaults filled in.
 
-    ``settings`` give the daemon's own defaults, ``cpus`` is the number of processors of this host. Raises InvalidInput in Docker's words.
+    ``settings`` give the daemon's own defaults. Limits are checked by :func:`boxship.engine.limits.fit`.
+    Raises InvalidInput in Docker's words.
     """
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidInput(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
@@ -108,8 +113,11 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, *
         parse_signal(config.stop_signal)
     _check_ports(config, host)
     _check_modes(host)
+    _check_security(host, info)
     _check_restart(host)
-    _check_resources(host, cpus)
+    if host.storage_opt:
+        raise InvalidInput("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    _check_tmpfs(host)
     log = _checked_log(_with_daemon_options(host.log_config, settings.log_config))
     return msgspec.structs.replace(
         host,
@@ -133,6 +141,8 @@ def check_endpoints(networking: NetworkingConfig | None) -> None:
         chosen = endpoint.ipam_config if endpoint else None
         if chosen and (chosen.ipv4_address or chosen.ipv6_address):
             raise InvalidInput("user specified IP address is supported on user defined networks only")
+        if chosen and chosen.link_local_ips:
+            raise InvalidInput("link-local addresses are supported on user defined networks only")
 
 
 def split_request(request: CreateRequest) -> tuple[ContainerConfig, HostConfig]:
@@ -181,14 +191,41 @@ def _check_modes(host: HostConfig) -> None:
             raise InvalidInput(f"Invalid {what} mode: {mode}")
     if host.isolation not in ("", "default"):
         raise InvalidInput(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
+
+
+def security_options(host: HostConfig) -> list[tuple[str, str]]:
+    """Return key and value of each security option; old clients put a colon where others have an equals sign.
+
+    A bare ``no-new-privileges`` has the value ``true``, other bare words none.
+    """
+    options = []
     for option in host.security_opt or []:
-        key, separator, value = option.replace(":", "=", 1).partition("=")
-        if not separator and key not in ("no-new-privileges", "disable"):
+        key, separator, value = option.partition("=" if "=" in option else ":")
+        options.append((key, value if separator or key != "no-new-privileges" else "true"))
+    return options
+
+
+def _check_security(host: HostConfig, info: SysInfo) -> None:
+    for option, (key, value) in zip(host.security_opt or [], security_options(host), strict=True):
+        if not value and key != "disable":
             raise InvalidInput(f'invalid --security-opt 1: "{option}"')
-        if separator and key not in _SECURITY_OPTIONS:
+        if key not in (*_SECURITY_OPTIONS, "disable") or (key == "no-new-privileges" and value not in _BOOLEANS):
             raise InvalidInput(f'invalid --security-opt 2: "{option}"')
-        if separator and key == "no-new-privileges" and value not in ("true", "false"):
-            raise InvalidInput(f'invalid --security-opt 2: "{option}"')
+        if key == "apparmor" and value != "unconfined" and not info.apparmor:
+            # Docker ignores the profile; whoever asked for one should not believe in it.
+            raise InvalidInput(f'invalid --security-opt: "{option}": AppArmor is not enabled on this host')
+
+
+def _check_tmpfs(host: HostConfig) -> None:
+    for options in (host.tmpfs or {}).values():
+        unknown = [
+            option
+            for option in options.split(",")
+            if option and option not in _TMPFS_FLAGS and option.partition("=")[0] not in _TMPFS_VALUES
+        ]
+        if unknown:
+            words = " ".join(f'"{option}"' for option in unknown)
+            raise InvalidInput(f"invalid tmpfs option [{words}]")
 
 
 def _check_restart(host: HostConfig) -> None:
@@ -203,30 +240,6 @@ def _check_restart(host: HostConfig) -> None:
         raise InvalidInput("invalid restart policy: maximum retry count cannot be negative")
     if host.auto_remove and policy.name not in ("", "no"):
         raise InvalidInput("can't create 'AutoRemove' container with restart policy")
-
-
-def _check_resources(host: HostConfig, cpus: int) -> None:
-    if host.memory and host.memory < MINIMUM_MEMORY:
-        raise InvalidInput("Minimum memory limit allowed is 6MB")
-    if host.memory_swap > 0 and not host.memory:
-        raise InvalidInput("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if host.memory and 0 < host.memory_swap < host.memory:
-        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory and host.memory_reservation > host.memory:
-        raise InvalidInput("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        which = "CPU Period" if host.cpu_period else "CPU Quota"
-        raise InvalidInput(f"Conflicting options: Nano CPUs and {which} cannot both be set")
-    if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000:
-        raise InvalidInput(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
-    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
-        raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-    if 0 < host.cpu_quota < 1000:
-        raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidInput("Range of blkio weight is from 10 to 1000")
-    if not -1000 <= host.oom_score_adj <= 1000:
-        raise InvalidInput(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
 
 
 def _with_daemon_options(log: LogConfig, default: LogConfig) -> LogConfig:

@@ -6,16 +6,15 @@ import asyncio
 import itertools
 import os
 import platform
-import stat
 from pathlib import Path
 from typing import Any
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
-from boxship.engine import oci, seccomp_profile
+from boxship.engine import devices, oci, seccomp_profile
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
-from boxship.engine.request import parse_size
+from boxship.engine.request import parse_size, security_options
 from boxship.engine.settings import EngineSettings
 from boxship.linux.cgroup import Cgroup, open_cgroup
 from boxship.networks import files as network_files
@@ -87,13 +86,17 @@ class StartComposer:
                 cgroup_path=self.cgroup_path(spec),
                 network_namespace=self._network_namespace(container, index),
                 namespaces=_joined(limits, index),
-                devices=_devices(limits),
+                devices=devices.devices(limits),
+                block_devices=devices.numbers(limits),
+                shm_namespace=_shm_namespace(limits, index),
                 seccomp=None,
                 init_path=self._init_path(limits),
                 hostname=hostname,
                 default_ulimits=self._settings.default_ulimits,
             ),
         )
+        if runtime.path:
+            _check_foreign(document, limits.runtime)
         bounding = document["process"]["capabilities"]["bounding"]
         program, profile = self._seccomp(limits, bounding, compiled=not runtime.path)
         if profile is not None:
@@ -210,11 +213,18 @@ class StartComposer:
 
 
 def _seccomp_option(limits: HostConfig) -> str | None:
-    for option in limits.security_opt or []:
-        key, _, value = option.replace(":", "=", 1).partition("=")
+    for key, value in security_options(limits):
         if key == "seccomp" and value != "builtin":
             return value
     return None
+
+
+def _check_foreign(document: dict[str, Any], runtime: str) -> None:
+    """Raise InvalidInput for mounts that only our own runtime can make."""
+    for mount in document["mounts"]:
+        if "namespace" in mount or "subpath" in mount:
+            what = "sharing /dev/shm of another container" if "namespace" in mount else "a subpath of a volume"
+            raise InvalidInput(f"runtime {runtime} does not support {what}: use the default runtime")
 
 
 def _kernel() -> tuple[int, int]:
@@ -236,49 +246,18 @@ def _joined(limits: HostConfig, index: ContainerIndex) -> dict[str, str]:
             peer = index.find(mode.removeprefix("container:"))
             if not peer.status.alive:
                 raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
+            if kind == "ipc" and peer.spec.host_config.ipc_mode in ("none", "private"):
+                raise InvalidInput(
+                    f"can't join IPC of container {peer.id}: non-shareable IPC "
+                    "(hint: use IpcMode:shareable for the donor container)"
+                )
             result[kind] = f"/proc/{peer.status.pid}/ns/{kind}"
     return result
 
 
-def _devices(limits: HostConfig) -> list[dict[str, Any]]:
-    """Return the OCI devices of ``--device`` and of privileged containers (all of the host's)."""
-    devices = []
-    if limits.privileged:
-        for directory, _, names in os.walk("/dev"):
-            if directory.startswith(("/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.")):
-                continue
-            devices += [
-                _device(f"{directory}/{name}", f"{directory}/{name}", "rwm")
-                for name in names
-                if name not in ("console", "ptmx", "tty")
-            ]
-    for mapping in limits.devices or []:
-        device = _device(
-            mapping.path_on_host, mapping.path_in_container or mapping.path_on_host, mapping.cgroup_permissions or "rwm"
-        )
-        if device is None:
-            reason = "not a device node" if os.path.exists(mapping.path_on_host) else "no such file or directory"
-            raise InvalidInput(
-                f'error gathering device information while adding custom device "{mapping.path_on_host}": {reason}'
-            )
-        devices.append(device)
-    return [device for device in devices if device]
-
-
-def _device(source: str, target: str, access: str) -> dict[str, Any] | None:
-    try:
-        found = os.stat(source)
-    except OSError:
+def _shm_namespace(limits: HostConfig, index: ContainerIndex) -> str | None:
+    """Return the mount namespace of the container whose /dev/shm goes with the IPC namespace that is joined."""
+    if not limits.ipc_mode.startswith("container:"):
         return None
-    if not (stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode)):
-        return None
-    return {
-        "path": target,
-        "type": "c" if stat.S_ISCHR(found.st_mode) else "b",
-        "major": os.major(found.st_rdev),
-        "minor": os.minor(found.st_rdev),
-        "fileMode": stat.S_IMODE(found.st_mode),
-        "uid": found.st_uid,
-        "gid": found.st_gid,
-        "access": access,
-    }
+    peer = index.find(limits.ipc_mode.removeprefix("container:"))
+    return f"/proc/{peer.status.pid}/ns/mnt"

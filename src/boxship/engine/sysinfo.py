@@ -158,8 +158,9 @@ def _probe_v1(controllers: dict[str, str]) -> dict[str, Any]:
         "cpuset_cpus": _text(f"{cpuset}/cpuset.cpus").strip() if cpuset else "",
         "cpuset_mems": _text(f"{cpuset}/cpuset.mems").strip() if cpuset else "",
         "pids_limit": "pids" in controllers,
-        "blkio_weight": has("blkio", "blkio.weight") or has("blkio", "blkio.bfq.weight"),
-        "blkio_weight_device": has("blkio", "blkio.weight_device") or has("blkio", "blkio.bfq.weight_device"),
+        # The root has no weight of its own, but other files of the scheduler that gives weights a meaning.
+        "blkio_weight": has("blkio", "blkio.weight") or has("blkio", "blkio.bfq.io_serviced"),
+        "blkio_weight_device": has("blkio", "blkio.weight_device") or has("blkio", "blkio.bfq.io_serviced"),
         "blkio_throttle": has("blkio", "blkio.throttle.read_bps_device"),
         "hugetlb": "hugetlb" in controllers,
         "devices": "devices" in controllers,

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import Conflict, InvalidInput
 from boxship.spec.docker.container import HostConfig, Resources, RestartPolicy
 
 
@@ -17,7 +17,10 @@ class UpdateRequest(Resources, frozen=True, kw_only=True, rename="pascal"):
 
 
 def apply_update(host: HostConfig, changes: dict[str, Any]) -> HostConfig:
-    """Return the host configuration with the fields that are set in ``changes`` replaced, in Docker's sense of "set"."""
+    """Return the host configuration with the fields that are set in ``changes`` replaced, in Docker's sense of "set".
+
+    Raises Conflict for changes that do not go with what stands there; whether the result is sound is not asked here.
+    """
     try:
         wanted = msgspec.convert({k: v for k, v in changes.items() if v is not None}, UpdateRequest, strict=False)
     except msgspec.ValidationError as exc:
@@ -29,20 +32,18 @@ def apply_update(host: HostConfig, changes: dict[str, Any]) -> HostConfig:
             replaced[name] = value
     if wanted.nano_cpus:
         if host.cpu_period or host.cpu_quota:
-            raise InvalidInput(
-                "Conflicting options: Nano CPUs cannot be updated as CPU Period or CPU Quota has already been set"
-            )
+            which = "CPU Period" if host.cpu_period else "CPU Quota"
+            raise Conflict(f"Conflicting options: Nano CPUs cannot be updated as {which} has already been set")
     elif (wanted.cpu_period or wanted.cpu_quota) and host.nano_cpus:
-        raise InvalidInput("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
-    memory = replaced.get("memory", host.memory)
-    if replaced.get("memory", 0) > host.memory_swap > 0 and not wanted.memory_swap:
-        raise InvalidInput(
+        which = "CPU Period" if wanted.cpu_period else "CPU Quota"
+        raise Conflict(f"Conflicting options: {which} cannot be updated as NanoCPUs has already been set")
+    # Docker compares with what stands there also when that means "none" (0) or "any" (-1).
+    if replaced.get("memory", 0) > host.memory_swap and not wanted.memory_swap:
+        raise Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
         )
-    if 0 < replaced.get("memory_swap", 0) < memory:
-        raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
     if wanted.restart_policy.name:
         if host.auto_remove and wanted.restart_policy.name != "no":
-            raise InvalidInput("Restart policy cannot be updated because AutoRemove is enabled for the container")
+            raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         replaced["restart_policy"] = wanted.restart_policy
     return msgspec.structs.replace(host, **replaced)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import select
 
@@ -235,6 +236,8 @@ class CgroupV1(Cgroup):
                 raise CgroupError(errno.EINVAL, f"cpu.shares: the maximum allowed cpu-shares is {actual}", path)
             if actual > shares:
                 raise CgroupError(errno.EINVAL, f"cpu.shares: the minimum allowed cpu-shares is {actual}", path)
+        if cpu.get("realtimeRuntime"):
+            _make_realtime_room(self._directory("cpu"), self._roots["cpu"], cpu)
         self._apply_pair(cpu, ("realtimePeriod", "cpu.rt_period_us"), ("realtimeRuntime", "cpu.rt_runtime_us"))
         burst = cpu.get("burst")
         if burst is not None and cpu.get("quota", 0) > 0:
@@ -339,6 +342,29 @@ def _inherit(directory: str, root: str, file: str) -> str:
         value = _inherit(os.path.dirname(directory), root, file)
         write(directory + file, value)
     return value
+
+
+def _make_realtime_room(directory: str, root: str, cpu: dict[str, Any]) -> None:
+    """Give the cgroups above ``directory`` the realtime share that it is about to ask for: a new level starts with none.
+
+    A parent must have what its children have together; what the root has left decides. Raises CgroupError, OSError.
+    """
+    period = cpu.get("realtimePeriod") or read_number(directory + "/cpu.rt_period_us") or 1
+    needed = cpu["realtimeRuntime"] / period
+    above = []
+    while (parent := os.path.dirname(directory)) != root:
+        others = [entry.path for entry in os.scandir(parent) if entry.is_dir() and entry.path != directory]
+        needed = max(needed + sum(_realtime_share(other) for other in others), _realtime_share(parent))
+        above.append((parent, needed))
+        directory = parent
+    for parent, share in reversed(above):
+        runtime = math.ceil(share * (read_number(parent + "/cpu.rt_period_us") or 1))
+        if runtime > (read_number(parent + "/cpu.rt_runtime_us") or 0):
+            set_limit("cpu.realtimeRuntime", parent + "/cpu.rt_runtime_us", str(runtime))
+
+
+def _realtime_share(directory: str) -> float:
+    return (read_number(directory + "/cpu.rt_runtime_us") or 0) / (read_number(directory + "/cpu.rt_period_us") or 1)
 
 
 def _oom_kills(directory: str) -> int:

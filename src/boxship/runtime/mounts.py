@@ -4,7 +4,7 @@ import os
 import stat
 
 from boxship.linux import fs, mount
-from boxship.runtime import cgroup_mounts, copy_up, places
+from boxship.runtime import cgroup_mounts, copy_up, foreign, places
 from boxship.runtime.failure import RuntimeFailure, reason
 from boxship.runtime.mount_options import MountOptions, parse
 
@@ -25,7 +25,11 @@ _KERNEL_TYPES = ("proc", "sysfs")
 
 
 def apply(root_fd: int, mounts: "list[dict[str, Any]]", *, cgroup_namespace: bool) -> None:
-    """Mount each of ``mounts`` (runtime-spec ``mounts``) below ``root_fd``. Raises RuntimeFailure naming the mount."""
+    """Mount each of ``mounts`` (runtime-spec ``mounts``) below ``root_fd``. Raises RuntimeFailure naming the mount.
+
+    Two fields are our own: ``subpath`` of a bind is what of ``source`` is mounted, walked inside it; ``namespace`` is the
+    mount namespace (a path) from whose ``source`` a tmpfs is shared.
+    """
     for entry in mounts:
         source = entry.get("source", "")
         try:
@@ -41,8 +45,10 @@ def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) ->
     options = parse(entry.get("options") or [])
     fstype = entry.get("type") or ""
     is_bind = fstype == "bind" or bool(options.flags & mount.MS_BIND)
-    if is_bind:
-        tree_fd = _bind(root_fd, destination, entry.get("source", ""), options)
+    if entry.get("namespace"):
+        tree_fd = _shared_memory(root_fd, destination, entry["source"], entry["namespace"], options)
+    elif is_bind:
+        tree_fd = _bind(root_fd, destination, entry.get("source", ""), options, entry.get("subpath") or "")
     elif fstype == "cgroup":
         target_fd = places.find_or_make(root_fd, destination, directory=True)
         try:
@@ -61,10 +67,30 @@ def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) ->
         os.close(tree_fd)
 
 
-def _bind(root_fd: int, destination: str, source: str, options: MountOptions) -> int:
+def _shared_memory(root_fd: int, destination: str, source: str, namespace: str, options: MountOptions) -> int:
+    tree_fd = foreign.clone(namespace, source, fs.TMPFS_MAGIC)
+    try:
+        target_fd = places.find_or_make(root_fd, destination, directory=True)
+        try:
+            _check_place(target_fd, destination)
+            mount.move_mount(tree_fd, target_fd)
+        finally:
+            os.close(target_fd)
+        places.set_attributes(tree_fd, options.flags, options.cleared)
+    except BaseException:
+        os.close(tree_fd)
+        raise
+    return tree_fd
+
+
+def _bind(root_fd: int, destination: str, source: str, options: MountOptions, subpath: str) -> int:
     recursive = bool(options.flags & mount.MS_REC)
     source_fd = os.open(source, fs.O_PATH | os.O_CLOEXEC)
     try:
+        if subpath:  # what containers wrote: their links lead nowhere but inside
+            whole_fd = source_fd
+            source_fd = places.find(whole_fd, subpath)
+            os.close(whole_fd)
         directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
         target_fd = places.find_or_make(root_fd, destination, directory=directory)
         try:

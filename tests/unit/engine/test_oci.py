@@ -118,11 +118,11 @@ def test_a_host_uts_namespace_gets_no_hostname() -> None:
 
 @pytest.mark.row("RES-06")
 def test_cpus_become_a_quota() -> None:
-    assert oci.resources(HostConfig(nano_cpus=500_000_000)) == {"cpu": {"period": 100_000, "quota": 50_000}}
+    assert oci.resources(HostConfig(nano_cpus=500_000_000), {}) == {"cpu": {"period": 100_000, "quota": 50_000}}
 
 
 def test_no_limits_give_no_resources() -> None:
-    assert oci.resources(HostConfig()) == {}
+    assert oci.resources(HostConfig(), {}) == {}
 
 
 def test_ulimits_override_the_daemons_by_name() -> None:

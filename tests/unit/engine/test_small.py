@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import Conflict, InvalidInput
 from boxship.engine.events import matches
 from boxship.engine.model import check_name
 from boxship.engine.names import random_name
@@ -57,7 +57,7 @@ def test_update_changes_only_what_is_set() -> None:
 
 
 def test_update_refuses_conflicts() -> None:
-    with pytest.raises(InvalidInput, match="NanoCPUs has already been set"):
+    with pytest.raises(Conflict, match="CPU Quota cannot be updated as NanoCPUs has already been set"):
         apply_update(HostConfig(nano_cpus=10**9), {"CpuQuota": 1000})
 
 
