@@ -41,6 +41,8 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(params=["docker", "boxship"])
 def cli(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Both command lines on the module's engine: the same words must have the same effect."""
+    if request.param == "docker" and docker_cli_release() < 28:
+        pytest.skip("the docker CLI here is older than 28 and has other words")
     return engine.docker if request.param == "docker" else engine.boxship
 
 

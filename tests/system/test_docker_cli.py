@@ -315,8 +315,8 @@ def test_a_shell_on_a_terminal_follows_the_windows_size(engine: Engine, terminal
     shell.send("stty size\n")
     shell.expect("30 100")
     shell.resize(40, 120)
-    shell.send("sleep 0.3; stty size\n")
-    shell.expect("40 120")
+    shell.send('until [ "$(stty size)" = "40 120" ]; do :; done; echo res""ized\n')
+    shell.expect("resized")
     shell.send("tty; exit 3\n")
     shell.expect("/dev/pts/0|/dev/console")
     assert shell.wait() == 3
@@ -330,8 +330,8 @@ def test_exec_on_a_terminal_follows_the_windows_size(engine: Engine, terminal: O
     shell.send("stty size\n")
     shell.expect("31 101")
     shell.resize(41, 121)
-    shell.send("sleep 0.3; stty size\n")
-    shell.expect("41 121")
+    shell.send('until [ "$(stty size)" = "41 121" ]; do :; done; echo res""ized\n')
+    shell.expect("resized")
     shell.send("exit 4\n")
     assert shell.wait() == 4
 

@@ -109,6 +109,7 @@ def test_rules_that_others_flush_come_back(isolated, bindings):
 
 def test_a_host_that_did_not_forward_forwards_for_containers_only(isolated):
     async def scenario(lab):
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # a new namespace has the machine's own setting
         service = await lab.service()
         with nftables.Context() as nft:
             assert "policy drop" in nft.run("list chain ip boxship_lab forward")
