@@ -25,6 +25,26 @@ def parse_duration(text: str) -> int:
     return int(total)
 
 
+def format_duration(duration_ns: int) -> str:
+    """Return nanoseconds as Go prints a duration: ``1m30s``, ``1.5s``, ``300ms``, ``0s``."""
+    if duration_ns < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000), ("ns", 1)):
+            if duration_ns >= size:
+                return _decimal(duration_ns, size) + unit
+        return "0s"
+    minutes, rest = divmod(duration_ns, _UNITS["m"])
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}h" if hours else ""
+    return f"{text}{minutes}m{_decimal(rest, _UNITS['s'])}s" if hours or minutes else f"{_decimal(rest, _UNITS['s'])}s"
+
+
+def _decimal(number: int, unit: int) -> str:
+    """Return ``number`` in units of a power of ten, without trailing zeros."""
+    whole, fraction = divmod(number, unit)
+    digits = f"{unit + fraction}"[1:].rstrip("0")
+    return f"{whole}.{digits}" if digits else str(whole)
+
+
 def parse_moment(text: str, *, now_ns: int) -> int:
     """Return the nanoseconds since 1970 of a Unix time, an RFC 3339 time (UTC without a zone), or a duration ago.
 

@@ -23,8 +23,10 @@ from boxship.engine.creation import Creator
 from boxship.engine.events import EventBus
 from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
+from boxship.engine.health import HealthMonitor, SystemClock
 from boxship.engine.launcher import Launcher
 from boxship.engine.lifecycle import Lifecycle
+from boxship.engine.probe import Probe
 from boxship.engine.repair import Repair
 from boxship.engine.rows import ContainerRows
 from boxship.engine.sampling import StatsSampler
@@ -157,6 +159,14 @@ async def start_services(config: DaemonConfig) -> Services:
         index=index,
         emit=emit,
     )
+    execs = ExecService(index, emit, process)
+    health = HealthMonitor(
+        probe=lambda container, plan: Probe(execs, container, plan),
+        save=rows.save_status,
+        emit=emit,
+        restart=lambda container: lifecycle.restart_unhealthy(container),
+        clock=SystemClock(),
+    )
     lifecycle = Lifecycle(
         settings,
         host,
@@ -169,9 +179,9 @@ async def start_services(config: DaemonConfig) -> Services:
         composer=composer,
         files=files,
         emit=emit,
-        exec_exited=lambda container, event: execs.exited(container, event),
+        exec_exited=execs.exited,
+        watcher=health,
     )
-    execs = ExecService(index, emit, process)
     repair = Repair(
         settings,
         rows=rows,
@@ -183,6 +193,7 @@ async def start_services(config: DaemonConfig) -> Services:
         volumes=volumes,
     )
     await repair.run()
+    health.resume(index)
     await images.sweep()
     # Again: starting the networks changes what the host does, such as forwarding.
     host = await asyncio.to_thread(sysinfo.probe)

@@ -13,7 +13,7 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
-from boxship.engine import limits, mounts, oci, request
+from boxship.engine import health_policy, limits, mounts, oci, request
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, ResolvedMount, check_name
@@ -66,6 +66,7 @@ class Creator:
         if holder is not None:
             raise NameInUse(checked_name, holder.id)
         host = request.check(user_config, host, self._settings, self._sysinfo)
+        health_policy.check(user_config.healthcheck)
         host, warnings = limits.fit(host, self._sysinfo)
         oci.capabilities(host)
         request.check_endpoints(wanted.networking_config)

@@ -10,6 +10,7 @@ from boxship.base import clock
 from boxship.base.errors import InvalidInput
 from boxship.base.moments import parse_moment
 from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.health_policy import Health
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
 from boxship.networks import PublishedPort, Sandbox
 from boxship.spec.docker.container import (
@@ -17,6 +18,8 @@ from boxship.spec.docker.container import (
     ContainerState,
     ContainerSummary,
     GraphDriver,
+    HealthResult,
+    HealthSummary,
     MountPoint,
     NetworkSettings,
     Port,
@@ -24,6 +27,7 @@ from boxship.spec.docker.container import (
     SummaryHostConfig,
     SummaryNetworks,
 )
+from boxship.spec.docker.container import Health as HealthDocument
 from boxship.spec.docker.network import EndpointSettings
 
 _FILTERS = frozenset(
@@ -98,6 +102,9 @@ def summary(container: Container, *, image: str, sizes: tuple[int, int] | None =
         host_config=SummaryHostConfig(network_mode=spec.host_config.network_mode),
         network_settings=SummaryNetworks(networks=_endpoints(spec, status.sandbox)),
         mounts=[mount_point(mount) for mount in spec.mounts if mount.type != "tmpfs" or mount.name],
+        health=HealthSummary(status=status.health.verdict, failing_streak=status.health.failing_streak)
+        if status.health
+        else HealthSummary(),
     )
     if sizes:
         row = msgspec.structs.replace(row, size_rw=sizes[0], size_root_fs=sizes[1])
@@ -113,7 +120,8 @@ def status_text(status: ContainerStatus, *, now_ns: int) -> str:
     """Return Docker's STATUS column."""
     match status.state:
         case State.RUNNING:
-            return f"Up {human_duration((now_ns - status.started_ns) / 1e9)}"
+            health = f" ({status.health.text})" if status.health else ""
+            return f"Up {human_duration((now_ns - status.started_ns) / 1e9)}{health}"
         case State.PAUSED:
             return f"Up {human_duration((now_ns - status.started_ns) / 1e9)} (Paused)"
         case State.RESTARTING:
@@ -272,7 +280,7 @@ def _passes(container: Container, filters: Mapping[str, Sequence[str]], ancestor
                     for value in values
                 )
             case "health":
-                ok = "none" in values
+                ok = (status.health.verdict if status.health else "none") in values
             case "is-task":
                 ok = values[0] in ("false", "0")
             case "isolation":
@@ -313,6 +321,23 @@ def _state(status: ContainerStatus) -> ContainerState:
         error=status.error,
         started_at=clock.rfc3339(status.started_ns),
         finished_at=clock.rfc3339(status.finished_ns),
+        health=_health(status.health) if status.health else msgspec.UNSET,
+    )
+
+
+def _health(health: Health) -> HealthDocument:
+    return HealthDocument(
+        status=health.verdict,
+        failing_streak=health.failing_streak,
+        log=[
+            HealthResult(
+                start=clock.rfc3339(probe.start_ns),
+                end=clock.rfc3339(probe.end_ns),
+                exit_code=probe.exit_code,
+                output=probe.output,
+            )
+            for probe in health.log
+        ],
     )
 
 

@@ -58,6 +58,8 @@ class Exec:
         self.running = False
         self.pid = 0
         self.exit_code: int | None = None
+        self.ended = asyncio.Event()
+        self.transient = False  # forgotten when it ends: nobody will ask for it
 
     @property
     def multiplexed(self) -> bool:
@@ -149,7 +151,10 @@ class ExecService:
         if execution is not None:
             execution.running = False
             execution.exit_code = int(event["code"])
+            execution.ended.set()
             self._emit(container, "exec_die", {"execID": execution.id, "exitCode": str(execution.exit_code)})
+            if execution.transient:
+                self._discard(execution)
 
     def forget(self, container: Container) -> None:
         """Drop the execs of a removed container."""
@@ -157,8 +162,47 @@ class ExecService:
             self._execs.pop(id, None)
         container.exec_ids.clear()
 
+    async def run(self, container: Container, words: list[str], client: Client) -> Exec:
+        """Start a process for the engine itself, with ``client`` reading its output; it is forgotten when it ends.
+
+        The descriptor of ``client`` is closed here in any case. Raises ExecFailed, NotRunning, Conflict.
+        """
+        try:
+            config = ExecConfig(cmd=words, attach_stdout=client.stdout, attach_stderr=client.stderr)
+            execution = self._find(await self.create(container.id, config))
+            execution.started = execution.transient = True
+            try:
+                await self._begin(execution, client, None)
+            except BaseException:
+                self._discard(execution)
+                raise
+        finally:
+            os.close(client.fd)
+        return execution
+
+    async def kill(self, execution: Exec, signal: int) -> None:
+        """Send a signal to an exec's process, if it still runs."""
+        shim = execution.container.shim
+        if execution.running and shim is not None:
+            await shim.ask("kill", {"exec_id": execution.id, "signal": signal})
+
     async def launch(self, execution: Exec, client: Client | None, console_size: list[int] | None) -> None:
-        """Ask the shim to start the process; the descriptor of ``client`` is closed here in any case."""
+        """Start the process, and tell a failure to whoever waits; the descriptor of ``client`` is closed here in any case."""
+        try:
+            await self._begin(execution, client, console_size)
+        except BoxshipError as exc:
+            if client is None:
+                raise
+            # The head of the answer is long gone: Docker, too, tells the person on the stream.
+            text = f"{exc}\r\n".encode()
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(write_all, client.fd, text if execution.config.tty else frames.encode(1, text))
+        finally:
+            if client is not None:
+                os.close(client.fd)
+
+    async def _begin(self, execution: Exec, client: Client | None, console_size: list[int] | None) -> None:
+        """Ask the shim to start the process. Raises ExecFailed, NotRunning."""
         container, config = execution.container, execution.config
         process = oci.exec_process(
             self._process(container),
@@ -187,19 +231,10 @@ class ExecService:
                 failed = ExecFailed(str(answer.get("error")), int(answer.get("code", 126)))
                 execution.exit_code = failed.exit_code
                 raise failed
-        except BoxshipError as exc:
+        except BoxshipError:
             if execution.exit_code is None:
                 execution.exit_code = NOT_STARTED
-            if client is None:
-                raise
-            # The head of the answer is long gone: Docker, too, tells the person on the stream.
-            text = f"{exc}\r\n".encode()
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(write_all, client.fd, text if config.tty else frames.encode(1, text))
-            return
-        finally:
-            if client is not None:
-                os.close(client.fd)
+            raise
         execution.pid = int(answer["pid"])
         execution.running = execution.exit_code is None
         self._emit(container, f"exec_start: {' '.join(execution.words)}", {"execID": execution.id})
@@ -217,6 +252,10 @@ class ExecService:
         if execution is None:
             raise NoSuchExec(id)
         return execution
+
+    def _discard(self, execution: Exec) -> None:
+        if self._execs.pop(execution.id, None) is not None:
+            execution.container.exec_ids.remove(execution.id)
 
     def _forget_old(self, container: Container) -> None:
         ended = [id for id in container.exec_ids if self._execs[id].exit_code is not None]

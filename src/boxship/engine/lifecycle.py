@@ -15,13 +15,13 @@ import signal as signals
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import devices, limits, mounts, oci, remains, request, restart
+from boxship.engine import devices, health_policy, limits, mounts, oci, remains, request, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -51,6 +51,19 @@ KILL_DEADLINE = 10.0  # seconds after SIGKILL until a container counts as stuck
 DEFAULT_STOP_TIMEOUT = 10
 
 Emit = Callable[[Container, str, dict[str, str]], None]
+
+
+class Watcher(Protocol):
+    """Follows what the containers do, synchronously; ``daemon.wiring`` passes the health monitor."""
+
+    def started(self, container: Container) -> None:
+        """A new run of the container began."""
+
+    def changed(self, container: Container) -> None:
+        """The container was paused, goes on, or ended."""
+
+    async def close(self) -> None:
+        """Follow no more: the daemon ends."""
 
 
 class StartFailed(InvalidInput):
@@ -85,6 +98,7 @@ class Lifecycle:
         files: ContainerFiles,
         emit: Emit,
         exec_exited: Callable[[Container, dict[str, Any]], None],
+        watcher: Watcher,
     ) -> None:
         self._settings = settings
         self._sysinfo = sysinfo
@@ -98,6 +112,7 @@ class Lifecycle:
         self._files = files
         self._emit = emit
         self._exec_exited = exec_exited
+        self._watcher = watcher
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -160,6 +175,7 @@ class Lifecycle:
             oom_killed=False,
             wanted_running=True,
             stopped_by_user=False,
+            stopped_as_unhealthy=False,
         )
         clients, container.attaching = container.attaching, []
         document["attach"] = [client.request() for client in clients]
@@ -234,6 +250,7 @@ class Lifecycle:
                     started_ns=int(event["started_at"]),
                     exit_code=0,
                 )
+                self._watcher.started(container)
                 # Now, and not when the waiting task runs: a short program's end may be in the same batch of messages.
                 self._emit(container, "start", {})
                 self._answer_start(container, event)
@@ -277,10 +294,12 @@ class Lifecycle:
         sandbox = container.status.sandbox
         policy = container.spec.host_config.restart_policy
         code = int(record["code"])
+        unhealthy, health = container.status.stopped_as_unhealthy, container.status.health
         delay = restart.next_delay(
             policy,
-            exit_code=code,
-            uptime=uptime,
+            exit_code=code or int(unhealthy),
+            # A run that was never healthy is a failed try, however long it was.
+            uptime=0.0 if unhealthy and health and not health.passed else uptime,
             restarts=container.status.restart_count,
             previous=container.restart_delay,
             stopped_by_user=container.status.stopped_by_user or self._closing,
@@ -295,6 +314,7 @@ class Lifecycle:
             finished_ns=finished,
             sandbox=None,
         )
+        self._watcher.changed(container)
         container.ended.set()
         if container.status.oom_killed:
             self._emit(container, "oom", {})
@@ -406,6 +426,39 @@ class Lifecycle:
             await self._whole(self._start(container, restart_count=0))
         self._emit(container, "restart", {})
 
+    def restart_unhealthy(self, container: Container) -> None:
+        """Restart a container that its probes find unhealthy, in the background, if its user asked for that.
+
+        It is stopped as ``stop`` would; then its restart policy has it as failed, with the usual delays.
+        """
+        status = container.status
+        name = f"unhealthy:{container.id}"
+        if not health_policy.restart_wanted(container.spec.config) or any(t.get_name() == name for t in self._tasks):
+            return
+        allowed = restart.next_delay(
+            container.spec.host_config.restart_policy,
+            exit_code=1,
+            uptime=0.0,
+            restarts=status.restart_count,
+            previous=0.0,
+            stopped_by_user=status.stopped_by_user or self._closing,
+        )
+        if allowed is None:
+            return
+        log.warning("container %s is unhealthy and will be restarted", container.id)
+        self.set_status(container, stopped_as_unhealthy=True)
+        self._spawn(self._stop_unhealthy(container), name=name)
+
+    async def _stop_unhealthy(self, container: Container) -> None:
+        try:
+            await self.save(container)
+            if not container.status.stopped_as_unhealthy:
+                return  # somebody else restarted it meanwhile
+            await self.stop(container, timeout=None, signal=None, by_user=False)
+        except BoxshipError as exc:
+            log.warning("unhealthy container %s did not stop: %s", container.id, exc)
+            self.set_status(container, stopped_as_unhealthy=False)  # the next probe tries again
+
     async def pause(self, container: Container) -> None:
         """Freeze all processes."""
         if container.status.state is State.PAUSED:
@@ -415,6 +468,7 @@ class Lifecycle:
         await asyncio.to_thread(self._composer.cgroup(container).freeze)
         if container.status.state is State.RUNNING:
             self.set_status(container, state=State.PAUSED)
+            self._watcher.changed(container)
             await self.save(container)
             self._emit(container, "pause", {})
 
@@ -425,6 +479,7 @@ class Lifecycle:
         await asyncio.to_thread(self._composer.cgroup(container).thaw)
         if container.status.state is State.PAUSED:
             self.set_status(container, state=State.RUNNING)
+            self._watcher.changed(container)
             await self.save(container)
             self._emit(container, "unpause", {})
 
@@ -574,6 +629,7 @@ class Lifecycle:
     async def close(self, *, stop_containers: bool) -> None:
         """Stop following the containers; with ``stop_containers`` stop them first, within the shutdown timeout."""
         self._closing = True
+        await self._watcher.close()
         for container in self.index:
             container.cancel_restart()
         if stop_containers:

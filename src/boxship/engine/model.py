@@ -12,6 +12,7 @@ import re
 import msgspec
 
 from boxship.base.errors import Conflict, InvalidInput, NotFound
+from boxship.engine.health_policy import Health
 from boxship.networks import Sandbox
 from boxship.spec.docker.container import ContainerConfig, HostConfig
 from boxship.spec.docker.network import EndpointSettings
@@ -98,7 +99,9 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     restart_count: int = 0
     wanted_running: bool = False
     stopped_by_user: bool = False
+    stopped_as_unhealthy: bool = False  # its end counts as a failure, whatever the exit code
     sandbox: Sandbox | None = None
+    health: Health | None = None  # from the first start of a container with a health check
 
     def move(self, state: State) -> State:
         """Return ``state`` if the table allows the move from here; raise AssertionError otherwise."""

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.engine import health_policy
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.engine.sysinfo import SysInfo
@@ -73,7 +74,7 @@ def merge_image(request: ContainerConfig, image: ContainerConfig) -> ContainerCo
         working_dir=request.working_dir or image.working_dir,
         stop_signal=request.stop_signal or image.stop_signal,
         stop_timeout=request.stop_timeout if request.stop_timeout is not None else image.stop_timeout,
-        healthcheck=request.healthcheck or image.healthcheck,
+        healthcheck=health_policy.merge(request.healthcheck, image.healthcheck),
         shell=request.shell or image.shell,
         on_build=None,
     )

@@ -188,6 +188,8 @@ class Requests:
 
     def _kill(self, connection: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any] | None:
         number, everything = int(message["signal"]), bool(message.get("all"))
+        if message.get("exec_id") is not None:
+            return self._kill_exec(str(message["exec_id"]), number)
         if self._exit is not None:
             raise Refused(messages.NOT_RUNNING)
         if not self._runtime.kill_blocks:
@@ -212,6 +214,14 @@ class Requests:
         self._killing.append(answer)
         helper.start(self._loop, run, lambda text, _fds: answer(text))
         return None
+
+    def _kill_exec(self, exec_id: str, number: int) -> dict[str, Any]:
+        exec = self._execs.get(exec_id)
+        # A process that was not reaped keeps its pid, so this never meets a stranger; -1 would be everybody.
+        if exec is None or exec.pid <= 0 or exec.finished_at:
+            raise Refused(f"no such exec: {exec_id}")
+        os.kill(exec.pid, number)
+        return {"ok": True}
 
     def _flush(self, _connection: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         self._streams.read_now()

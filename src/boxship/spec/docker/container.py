@@ -323,6 +323,11 @@ class SummaryNetworks(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"
     networks: dict[str, EndpointSettings] = {}
 
 
+class HealthSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    status: str = "none"
+    failing_streak: int = 0
+
+
 class ContainerSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """One row of GET /containers/json; ``created`` is in Unix seconds."""
 
@@ -341,6 +346,7 @@ class ContainerSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal
     host_config: SummaryHostConfig
     network_settings: SummaryNetworks
     mounts: list[MountPoint]
+    health: HealthSummary = HealthSummary()  # since 1.52
 
 
 class ExecConfig(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
