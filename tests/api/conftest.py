@@ -26,7 +26,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def host():
     found = os.environ.get("BOXSHIP_API_HOST") or os.environ.get("DOCKER_HOST")
     if found:
@@ -42,7 +42,7 @@ def host():
         engine.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ask(host):
     """Send one request; return status, headers and the body, decoded if it is JSON."""
     scheme, _, address = host.partition("://")

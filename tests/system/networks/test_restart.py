@@ -31,7 +31,7 @@ def test_a_new_start_adopts_running_containers_and_sweeps_the_rest(isolated, bin
         lost = await lab.attach(first, "lost", port_bindings=bindings(":8081:80/tcp"))
         lab.serve(kept.key, 80)
         lab.serve(lost.key, 80)  # a process in it keeps the namespace alive
-        crash(first)
+        await crash(first)
         Path(lab.root, "exec/netns/stray").touch()
 
         second = await lab.service(sandboxes={"a" * 64: kept})
@@ -56,7 +56,7 @@ def test_what_running_containers_miss_is_put_in_place(isolated, bindings):
         one = await lab.attach(first, "one", port_bindings=bindings(":8080:80/tcp"))
         two = await lab.attach(first, "two")
         lab.serve(one.key, 80)
-        crash(first)
+        await crash(first)
         execute(rtnetlink.delete_link("docker0"))
         with nftables.Context() as nft:
             nft.run("flush ruleset")
@@ -195,8 +195,11 @@ def open_sockets():
     return sum(1 for link in links if link.startswith("socket:[") and link[8:-1] in inodes)
 
 
-def crash(service):
-    """Do what the death of the process does: its descriptors close, nothing else happens."""
+async def crash(service):
+    """Do what the death of the process does: it makes no more namespaces, and its descriptors close."""
+    service._pool._closed = True
+    if service._pool._filling is not None:
+        await service._pool._filling
     if service._firewall is not None:
         asyncio.get_running_loop().remove_reader(service._firewall.fileno())
         service._firewall.close()
