@@ -4,6 +4,7 @@ The kernel clones a mount only for a process of the namespace that it stands in,
 clone belongs to nobody's namespace until it is attached: nothing is left on the host, whoever dies in between.
 """
 
+import errno
 import os
 
 from boxship.linux import fs, mount, namespaces
@@ -39,7 +40,7 @@ def _clone(path: str, fstype: int) -> int:
         os.close(root)
     try:
         if fs.fstatfs_type(place) != fstype:
-            raise FileNotFoundError(2, f"{path} is not what the container was given", path)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)  # not what that container was given
         return mount.open_tree(place, "", mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH)
     finally:
         os.close(place)
