@@ -32,11 +32,22 @@ class Engine:
         if uplink:
             self.namespace.add_uplink()
         self.options = list(options)
+        self.cgroup_parent = "/boxship"
         self.socket = self.root / "boxship.sock"
         self.log = self.root / "boxshipd.log"
         self.environment: dict[str, str] = {}
         (self.root / "daemon.json").write_text("{}")
         self.process: subprocess.Popen[bytes] | None = None
+
+    def isolate_cgroups(self) -> None:
+        """Give the containers a cgroup parent of their own, so that what other engines do does not count."""
+        self.cgroup_parent = f"/boxship-{self.root.name.removeprefix('boxship-')}"
+        self.options.append(f"--cgroup-parent={self.cgroup_parent}")
+
+    def cgroups(self) -> list[str]:
+        """Return the containers' cgroups that exist, in all hierarchies."""
+        parents = Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}")
+        return sorted(str(path) for parent in parents for path in parent.iterdir() if path.is_dir())
 
     @property
     def data_root(self) -> Path:
@@ -183,6 +194,10 @@ class Engine:
                 self.process.wait(10)
                 self.process = None
             self._clear_remains()
+            if self.cgroup_parent != "/boxship":
+                for parent in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
+                    with contextlib.suppress(OSError):
+                        parent.rmdir()
             if self._own_namespace:
                 self.namespace.close()
             shutil.rmtree(self.root, ignore_errors=True)
@@ -196,7 +211,9 @@ class Engine:
             found = [
                 f"mount {point}" for point in mounts if point.startswith(f"{self.root}/") and "/netns/" not in point
             ]
-            found += [f"cgroup {path}" for id in ids for path in Path("/sys/fs/cgroup").glob(f"*/boxship/{id}")]
+            found += [
+                f"cgroup {path}" for id in ids for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}/{id}")
+            ]
             found += [f"process {pid}" for pid in self._processes()] if self._own_namespace else []
             if not found or time.monotonic() > until:
                 return found

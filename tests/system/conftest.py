@@ -50,6 +50,7 @@ def cli(request: pytest.FixtureRequest, engine: Engine) -> Callable[..., subproc
 def fresh_engine() -> Iterator[Engine]:
     """An engine of one test, for tests that kill it."""
     engine = Engine()
+    engine.isolate_cgroups()
     try:
         engine.start()
         load_busybox(engine)

@@ -88,8 +88,7 @@ def examine(engine: Engine) -> list[str]:
     mounts = re.findall(r"/overlay2/([0-9a-f]+)/merged", Path("/proc/self/mountinfo").read_text())
     ours = set(os.listdir(engine.data_root / "overlay2"))
     found += _differs("number of mounts", {str(len(ours & set(mounts)))}, {str(len(alive))})
-    cgroups = {path.name for path in Path("/sys/fs/cgroup/pids/boxship").iterdir() if path.is_dir()}
-    found += _differs("cgroups", cgroups & set(states), alive)
+    found += _differs("cgroups", {Path(path).name for path in engine.cgroups()}, alive)
     rules = engine.namespace.run("nft", "list", "ruleset").stdout
     addresses = set(re.findall(r": (172\.17\.\d+\.\d+) \. 80", rules))
     published = {row["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] for row in rows if row["Id"] in alive}

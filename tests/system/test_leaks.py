@@ -70,9 +70,7 @@ def counts(engine: Engine) -> dict[str, int]:
         "descriptors": len(os.listdir(f"/proc/{daemon}/fd")),
         "tasks": info["NGoroutines"],
         "mounts": sum(str(engine.root) in line for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        "cgroups": sum(
-            1 for root in Path("/sys/fs/cgroup").glob("*/boxship") for path in root.iterdir() if path.is_dir()
-        ),
+        "cgroups": len(engine.cgroups()),
         "namespaces": len(os.listdir(engine.exec_root / "netns")),
         "links": len(links),
         "rules": len(rules),

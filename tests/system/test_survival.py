@@ -168,7 +168,6 @@ def test_a_kill_at_each_failpoint_leaves_nothing_that_the_next_start_does_not_re
     names = engine.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
     assert "bystander" in names
     if "victim" in names:
-        engine.docker("inspect", "victim")
         engine.docker("rm", "-f", "victim")
     assert engine.docker("exec", "bystander", "echo", "alive").stdout == "alive\n"
     _until(lambda: kernel_state(engine) == before, lambda: f"{before}\n{kernel_state(engine)}")
@@ -224,9 +223,7 @@ def kernel_state(engine: Engine) -> dict[str, object]:
     links = json.loads(engine.namespace.run("ip", "-json", "link").stdout)
     return {
         "merged": sorted(re.sub(".*/overlay2/", "", m) for m in mounts if m.endswith("/merged")),
-        "cgroups": sorted(
-            str(path) for root in Path("/sys/fs/cgroup").glob("*/boxship") for path in root.iterdir() if path.is_dir()
-        ),
+        "cgroups": engine.cgroups(),
         "ports": sorted(re.findall(r"\b90\d\d\b", rules)),
         "veths": sorted(link["ifname"] for link in links if link["ifname"].startswith("veth")),
         "snapshots": len(list((engine.data_root / "overlay2").iterdir())),
