@@ -299,6 +299,14 @@ def test_events_tell_the_life_of_a_container(
     assert words == ["create", "attach", "start", "die", "destroy"]
 
 
+def test_events_since_zero_are_all_that_are_kept(engine: Engine) -> None:
+    engine.docker("create", "--name", "remembered", "busybox")
+    lines = engine.docker(
+        "events", "--since", "0", "--until", str(int(time.time()) + 1), "--filter", "container=remembered"
+    )
+    assert "container create" in lines.stdout
+
+
 @pytest.mark.row("MON-05")
 def test_stats_measure_a_busy_container(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     cli("run", "-d", "--name", "busy", "busybox", "sh", "-c", "while :; do :; done")

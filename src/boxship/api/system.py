@@ -75,6 +75,8 @@ class SystemRoutes:
             raise InvalidInput(
                 f"`since` time ({call.text('since')}) cannot be after `until` time ({call.text('until')})"
             )
+        if call.text("since"):
+            since = max(since, 1)  # "0" asks for everything that is kept; 0 here means that nothing was asked for
         wanted = EventQuery(since=since, until=until, filters=call.filters())
         content_type = _event_type(call)
         prefix = RECORD_SEPARATOR if content_type == "application/json-seq" else b""
