@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,20 +26,22 @@ def nothing(status: int = 204) -> web.Response:
     return web.Response(status=status)
 
 
-async def begin(call: Call, content_type: str) -> web.StreamResponse:
+async def begin(call: Call, content_type: str, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
     """Send the head of a stream at once and return it for writing."""
-    response = web.StreamResponse(headers={**call.headers, "Content-Type": content_type})
+    response = web.StreamResponse(headers={**call.headers, "Content-Type": content_type, **(headers or {})})
     await response.prepare(call.request)
     return response
 
 
-async def stream(call: Call, content_type: str, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
+async def stream(
+    call: Call, content_type: str, chunks: AsyncIterator[bytes], headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send ``chunks`` as they come, as fast as the client reads, until they end or the client leaves.
 
     What goes wrong in the middle cuts the connection, so that nobody takes a part for the whole.
     """
     async with while_connected(call.request):
-        response = await begin(call, content_type)
+        response = await begin(call, content_type, headers)
         try:
             async for chunk in chunks:
                 await response.write(chunk)

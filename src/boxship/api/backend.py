@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from boxship.spec.docker.container import (
+    ContainerConfig,
     ContainerInspect,
     ContainerSummary,
     CreateRequest,
@@ -21,6 +22,7 @@ from boxship.spec.docker.container import (
     ExecConfig,
     ExecInspect,
     ExecStart,
+    PathStat,
     TopResult,
     WaitResult,
 )
@@ -156,6 +158,49 @@ class Containers(Protocol):
     async def changes(self, ref: str) -> builtins.list[dict[str, Any]]: ...
 
     async def export(self, ref: str) -> AsyncIterator[bytes]: ...
+
+
+class Download(Protocol):
+    """An archive that waits to be read: iterating yields its bytes; ``aclose`` when it is not read."""
+
+    @property
+    def stat(self) -> PathStat: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Archives(Protocol):
+    """Files of containers, running or not; paths are the container's."""
+
+    async def stat(self, ref: str, path: str) -> PathStat: ...
+
+    async def read(self, ref: str, path: str) -> Download:
+        """Open what is at ``path`` as a tar archive; NotFound before its first byte."""
+
+    async def write(self, ref: str, path: str, source: AsyncIterator[bytes], *, keep_kinds: bool, own: bool) -> None:
+        """Unpack a tar archive, compressed or not, into the directory ``path``.
+
+        ``keep_kinds``: no directory replaces something else, nor the reverse. ``own``: all is the container's user's.
+        """
+
+
+class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Query and body of POST /commit; ``config`` None "the container's"."""
+
+    repository: str = ""
+    tag: str = ""
+    author: str = ""
+    comment: str = ""
+    pause: bool = True
+    changes: list[str] = []
+    config: ContainerConfig | None = None
+
+
+class Commits(Protocol):
+    async def commit(self, ref: str, options: CommitOptions) -> str:
+        """Make an image of the container's files and return its id."""
 
 
 class Execs(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from boxship.api import swarm
-from boxship.api.backend import Containers, Execs, Images, Networks, System, Volumes
+from boxship.api.archives import ArchiveRoutes
+from boxship.api.backend import Archives, Commits, Containers, Execs, Images, Networks, System, Volumes
 from boxship.api.containers import ContainerRoutes
 from boxship.api.execs import ExecRoutes
 from boxship.api.images import ImageRoutes
@@ -21,6 +22,12 @@ class Backends(Protocol):
 
     @property
     def containers(self) -> Containers: ...
+
+    @property
+    def archives(self) -> Archives: ...
+
+    @property
+    def commits(self) -> Commits: ...
 
     @property
     def execs(self) -> Execs: ...
@@ -44,6 +51,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
         [
             *ContainerRoutes(backends.containers).routes(),
             *OutputRoutes(backends.containers).routes(),
+            *ArchiveRoutes(backends.archives, backends.commits).routes(),
             *ExecRoutes(backends.execs).routes(),
             *ImageRoutes(backends.images).routes(),
             *NetworkRoutes(backends.networks).routes(),

@@ -17,6 +17,8 @@ from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
 from boxship.engine import sysinfo
+from boxship.engine.archive import ArchiveService
+from boxship.engine.commit import CommitService
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
@@ -51,6 +53,8 @@ class Services:
         self,
         *,
         containers: backend.Containers,
+        archives: backend.Archives,
+        commits: backend.Commits,
         execs: backend.Execs,
         images: backend.Images,
         system: backend.System,
@@ -65,6 +69,8 @@ class Services:
         settings: EngineSettings,
     ) -> None:
         self.containers = containers
+        self.archives = archives
+        self.commits = commits
         self.execs = execs
         self.images = images
         self.system = system
@@ -222,6 +228,8 @@ async def start_services(config: DaemonConfig) -> Services:
     )
     return Services(
         containers=containers,
+        archives=ArchiveService(index, snapshotter=snapshotter, files=files, emit=emit),
+        commits=CommitService(lifecycle, images=images, snapshotter=snapshotter, emit=emit),
         execs=execs,
         images=images,
         system=system,

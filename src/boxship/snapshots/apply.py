@@ -51,15 +51,16 @@ def unpack(
     whiteouts: Whiteouts | None = None,
     make_parent: Callable[[int, str, str], None] | None = None,
     keep_kinds: bool = False,
+    prepare: Callable[[Entry], None] | None = None,
 ) -> int | None:
     """Unpack the archive into the directory ``start`` of the tree ``root_fd``; root of all links is ``root_fd``.
 
     Without ``whiteouts``, names ``.wh.*`` are files like others. ``make_parent(parent_fd, name, path)`` creates a directory
     that the archive uses but does not hold (else: root's, 0755). ``keep_kinds`` refuses to put a directory over something
-    else or the reverse, as ``docker cp`` wants. Returns the bytes of the files unpacked, None when some were replaced and
+    else or the reverse, as ``docker cp`` wants. ``prepare`` may change an entry's names and owner before it is used. Returns the bytes of the files unpacked, None when some were replaced and
     only a walk could tell. What was unpacked before an error stays. Raises InvalidTar, SystemFailure.
     """
-    unpacker = _Unpacker(reader, root_fd, start, whiteouts, make_parent or _make_plain_parent, keep_kinds)
+    unpacker = _Unpacker(reader, root_fd, start, whiteouts, make_parent or _make_plain_parent, keep_kinds, prepare)
     try:
         unpacker.run()
         return unpacker.content
@@ -94,6 +95,7 @@ class _Unpacker:
         whiteouts: Whiteouts | None,
         make_parent: Callable[[int, str, str], None],
         keep_kinds: bool,
+        prepare: Callable[[Entry], None] | None,
     ) -> None:
         self._reader = reader
         self._root_fd = root_fd
@@ -101,6 +103,7 @@ class _Unpacker:
         self._whiteouts = whiteouts
         self._make_parent = make_parent
         self._keep_kinds = keep_kinds
+        self._prepare = prepare
         self._open: dict[str, int] = {}  # directories by path, the one used longest ago first
         self._directory_times: dict[str, int] = {}
         self.content: int | None = 0  # bytes of files, see `unpack`
@@ -121,6 +124,8 @@ class _Unpacker:
                 raise InvalidTar(f"unhandled tar header type {entry.type[0]}")
             if entry.uid >= NO_ID or entry.gid >= NO_ID:
                 raise InvalidTar("archive/tar: invalid tar header")
+            if self._prepare is not None:
+                self._prepare(entry)
             path = clean(entry.name)
             if not path:
                 continue  # the root's own mode and owner are not the archive's to choose: as Docker

@@ -121,7 +121,9 @@ class OverlaySnapshotter(DirectorySnapshotter):
                 except FileNotFoundError:
                     continue  # a running container deleted it
                 if stat.S_ISDIR(status.st_mode) and is_opaque(parent_fd, name):
-                    writer.add(marker(f"{path}/{apply.OPAQUE}", status))
+                    opaque = marker(f"{path}/{apply.OPAQUE}", status)
+                    opaque.mode = stat.S_IMODE(status.st_mode)  # the directory's, as in Docker
+                    writer.add(opaque)
         writer.finish()
         return Applied(hashing.digest, writer.content)
 

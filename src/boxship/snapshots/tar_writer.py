@@ -64,8 +64,15 @@ class TarWriter:
         """Write the file ``name`` of ``parent_fd`` as ``path``; return False for a socket, which no archive can hold.
 
         A further name of a file that is in the archive already becomes a hard link. A file that shrinks meanwhile is
-        filled up with zeros, of one that grows the first ``status.st_size`` bytes are taken.
+        filled up with zeros, of one that grows what it had at the start is taken. Raises OSError; FileNotFoundError when it
+        is gone, or is no regular file any more where ``status`` says so: nothing was written then.
         """
+        if not stat.S_ISREG(status.st_mode):
+            return self._add_file(parent_fd, name, path, status, -1)
+        with tree.opened(tree.open_regular(parent_fd, name)) as fd:
+            return self._add_file(parent_fd, name, path, os.fstat(fd), fd)
+
+    def _add_file(self, parent_fd: int, name: str, path: str, status: os.stat_result, fd: int) -> bool:
         entry = describe(parent_fd, name, path, status)
         if entry is None:
             return False
@@ -76,8 +83,7 @@ class TarWriter:
         self.add(entry)
         if entry.type == tar_reader.REGULAR:
             self.content += entry.size
-            with tree.opened(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)) as fd:
-                self._copy(fd, entry.size)
+            self._copy(fd, entry.size)
         return True
 
     def finish(self) -> None:

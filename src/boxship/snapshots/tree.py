@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from boxship.linux import fs
@@ -56,6 +56,17 @@ def open_file(root_fd: int, path: str, flags: int = os.O_RDONLY) -> int:
         return os.open(f"/proc/self/fd/{handle}", flags | os.O_CLOEXEC)
 
 
+def open_regular(parent_fd: int, name: str) -> int:
+    """Open the regular file ``name`` of ``parent_fd`` for reading. Raises OSError; FileNotFoundError if it is none.
+
+    It is looked at before it is opened, since whoever owns the directory may have put a device or FIFO in its place.
+    """
+    with opened(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)) as handle:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+
+
 def remove(parent_fd: int, name: str) -> None:
     """Remove the file or tree ``name`` in ``parent_fd``; one that is not there is no error.
 
@@ -95,11 +106,14 @@ def usage(directory_fd: int) -> int:
     return total
 
 
-def walk(directory_fd: int, *, strict: bool = True) -> Iterator[tuple[str, int, os.stat_result]]:
+def walk(
+    directory_fd: int, *, strict: bool = True, leave: Callable[[int], bool] | None = None
+) -> Iterator[tuple[str, int, os.stat_result]]:
     """Yield ``(path, parent_fd, status)`` of all below the directory, sorted by name, a directory before its content.
 
     ``path`` is relative to the start; its last component lies in ``parent_fd``, valid until the next one is asked for.
-    What vanishes meanwhile is left out. Raises OSError: ENAMETOOLONG below paths longer than PATH_MAX (left out without
+    What vanishes meanwhile is left out, as is the content of directories for which ``leave(fd)`` is true. Raises OSError:
+    ENAMETOOLONG below paths longer than PATH_MAX (left out without
     ``strict``), ESTALE when a directory is moved away during the walk (it ends there without ``strict``).
     """
     levels = [_Level(os.open(".", DIRECTORY, dir_fd=directory_fd), "")]
@@ -127,9 +141,13 @@ def walk(directory_fd: int, *, strict: bool = True) -> Iterator[tuple[str, int, 
                         continue
                     raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
                 try:
-                    levels.append(_Level(os.open(name, DIRECTORY, dir_fd=level.fd), f"{path}/"))
+                    fd = os.open(name, DIRECTORY, dir_fd=level.fd)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
+                if leave is not None and leave(fd):
+                    os.close(fd)
+                    continue
+                levels.append(_Level(fd, f"{path}/"))
                 if len(levels) > _DEEP:
                     levels[-_DEEP].release()
     finally:

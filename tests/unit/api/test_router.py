@@ -108,7 +108,6 @@ def test_ping(ask, method):
         ("POST", "/swarm/init"),
         ("GET", "/plugins"),
         ("POST", "/networks/create"),
-        ("GET", "/containers/a/archive"),
         ("GET", "/containers/json/"),
     ],
 )

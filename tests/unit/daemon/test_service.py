@@ -22,7 +22,7 @@ from boxship.http.listeners import Listeners
 class Services:
     """Backends that are never asked, and a life that is recorded."""
 
-    containers = execs = images = system = networks = volumes = None
+    containers = archives = commits = execs = images = system = networks = volumes = None
 
     def __init__(self):
         self.reloaded = asyncio.Queue()

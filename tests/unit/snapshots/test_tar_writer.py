@@ -1,6 +1,8 @@
 import io
 import os
+import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,18 +82,37 @@ def test_further_names_of_a_file_become_links(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_meanwhile_is_filled_up(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"x" * 1000)
-    status = (tmp_path / "a").lstat()
-    (tmp_path / "a").write_bytes(b"y" * 10)
-    out = io.BytesIO()
+    (tmp_path / "a").write_bytes(b"y" * 1000)
+
+    class Shrinking(io.BytesIO):
+        def write(self, data: object) -> int:
+            os.truncate(tmp_path / "a", 10)  # between the header, which is written first, and the content
+            return super().write(data)  # type: ignore[arg-type]
+
+    out = Shrinking()
     writer = TarWriter(out)
     with tree.opened(tree.open_root(str(tmp_path))) as fd:
-        writer.add_file(fd, "a", "a", status)
+        writer.add_file(fd, "a", "a", (tmp_path / "a").lstat())
     writer.finish()
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as oracle:
         file = oracle.extractfile("a")
         assert file is not None
         assert file.read() == b"y" * 10 + bytes(990)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))])
+def test_what_takes_a_files_place_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    status = (tmp_path / "a").lstat()
+    (tmp_path / "a").unlink()
+    try:
+        make(tmp_path / "a")
+    except PermissionError:
+        pytest.skip("needs root")
+    out = io.BytesIO()
+    with tree.opened(tree.open_root(str(tmp_path))) as fd, pytest.raises(FileNotFoundError):
+        TarWriter(out).add_file(fd, "a", "a", status)
+    assert out.getvalue() == b""
 
 
 def test_sockets_are_left_out(tmp_path: Path) -> None:

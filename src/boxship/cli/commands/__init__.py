@@ -13,7 +13,7 @@ COMMANDS = {
     "build": ("later", "Build an image from a Dockerfile"),
     "container attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
     "container commit": ("commit", "Create a new image from a container's changes"),
-    "container cp": ("later", "Copy files/folders between a container and the local filesystem"),
+    "container cp": ("cp", "Copy files/folders between a container and the local filesystem"),
     "container create": ("create", "Create a new container"),
     "container diff": ("diff", "Inspect changes to files or directories on a container's filesystem"),
     "container exec": ("exec", "Execute a command in a running container"),

@@ -20,7 +20,6 @@ COMMANDS = {
     name: Command(usage, run, most=None, interspersed=False)
     for name, usage in (
         ("build", "[OPTIONS] PATH | URL | -"),
-        ("container cp", "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n[OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH"),
         ("image push", "[OPTIONS] NAME[:TAG]"),
         ("login", "[OPTIONS] [SERVER]"),
         ("logout", "[SERVER]"),

@@ -411,3 +411,13 @@ class WaitResult(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 class TopResult(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     processes: list[list[str]]
     titles: list[str]
+
+
+class PathStat(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is at a path of a container (header ``X-Docker-Container-Path-Stat``)."""
+
+    name: str
+    size: int
+    mode: int  # Go's os.FileMode
+    mtime: str
+    link_target: str

@@ -1,0 +1,189 @@
+"""``docker commit``, ``diff`` and ``export``, beside what the real Docker gives for the same actions."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.dockerd import Dockerd
+from harness.engine import Engine
+from harness.images import import_busybox
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ACTIONS = (
+    "echo new > /new; mkdir -p /dir/sub; echo x > /dir/sub/f; rm /etc/group; chmod 600 /etc/passwd; ln -s /nope /link; "
+    "mkfifo /fifo; rm -r /home; mkdir /home; echo again > /home/h; echo v > /vol/v; echo t > /tm/t; echo h >> /etc/hosts; "
+    "touch /dev/shm/s; : > /done; sleep 1000"
+)
+
+
+def act(docker: Callable[..., object]) -> None:
+    """Start the container ``act`` and return when it has done its actions."""
+    docker("run", "-d", "--name", "act", "-v", "/vol", "--tmpfs", "/tm", "busybox", "sh", "-c", ACTIONS)
+    docker("exec", "act", "sh", "-c", "until [ -e /done ]; do :; done")
+
+
+def listing(path: Path) -> dict[str, tuple[bytes, int, int, str]]:
+    """Return type, mode, size and link of all entries of a tar."""
+    with tarfile.open(path) as tar:
+        return {
+            entry.name: (
+                entry.type,
+                entry.mode & 0o7777,
+                entry.size if entry.name != "etc/passwd" else 0,
+                entry.linkname,
+            )
+            for entry in tar
+        }
+
+
+@pytest.fixture(scope="module")
+def dockerd() -> Iterator[Dockerd]:
+    try:
+        peer = Dockerd()
+        peer.start()
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    try:
+        import_busybox(peer)
+        act(peer.docker)
+        yield peer
+    finally:
+        peer.close()
+
+
+@pytest.mark.row("RUN-31", "RUN-32", "RUN-33")
+def test_diff_export_and_commit_equal_dockers(engine: Engine, dockerd: Dockerd, tmp_path: Path) -> None:
+    act(engine.docker)
+    shown: list[list[str]] = []
+    exported, layers, steps = [], [], []
+    for number, docker in enumerate((dockerd.docker, engine.docker)):
+        shown.append(sorted(docker("diff", "act").stdout.splitlines()))
+        docker("export", "-o", str(tmp_path / f"{number}.tar"), "act")
+        exported.append(listing(tmp_path / f"{number}.tar"))
+        docker("commit", "-m", "said", "-a", "me", "-c", "ENV a=b", "act", "committed:1")
+        docker("save", "-o", str(tmp_path / f"{number}.image"), "committed:1")
+        with tarfile.open(tmp_path / f"{number}.image") as image:
+            manifest = json.load(image.extractfile("manifest.json") or io.BytesIO())[0]
+            top = image.extractfile(manifest["Layers"][-1])
+            assert top is not None
+            (tmp_path / f"{number}.layer").write_bytes(top.read())
+            config = json.load(image.extractfile(manifest["Config"]) or io.BytesIO())
+        layers.append(listing(tmp_path / f"{number}.layer"))
+        step = config["history"][-1]
+        steps.append((step["created_by"], step.get("comment"), step.get("author"), config["config"]["Env"][-1]))
+    assert shown[0] == shown[1]
+    assert exported[0] == exported[1]
+    assert layers[0] == layers[1]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.row("RUN-33")
+@pytest.mark.parametrize("state", ["running", "paused", "stopped"])
+def test_the_committed_image_runs_with_the_same_files(cli: Cli, engine: Engine, state: str) -> None:
+    act(engine.docker)
+    if state == "stopped":
+        engine.docker("kill", "act")
+    elif state == "paused":
+        engine.docker("pause", "act")
+    id = cli("commit", "-c", 'CMD ["cat", "/new", "/dir/sub/f", "/home/h"]', "act", "again").stdout.strip()
+    assert id.startswith("sha256:") and len(id) == 71
+    assert engine.docker("inspect", "-f", "{{.State.Status}}", "act").stdout.strip() in (state, "exited")
+    assert engine.docker("run", "--rm", "again").stdout == "new\nx\nagain\n"
+    assert engine.docker("run", "--rm", "again", "ls", "/vol", "/tm", "/etc/group", check=False).stdout.split() == [
+        "/tm:",
+        "/vol:",
+    ]
+    parent = engine.docker("inspect", "-f", "{{.Parent}}", "again").stdout.strip()
+    assert parent == engine.docker("inspect", "-f", "{{.Id}}", "busybox").stdout.strip()
+    engine.docker("rm", "-f", "act")
+    engine.docker("rmi", "again")
+
+
+@pytest.mark.row("RUN-33")
+def test_commit_keeps_the_containers_configuration_and_says_what_happened(cli: Cli, engine: Engine) -> None:
+    engine.docker(
+        "create", "--name", "act", "-e", "A=1", "-w", "/tmp", "-u", "app", "--label", "l=m", "busybox", "true"
+    )
+    id = cli(
+        "commit", "-a", "me <m@x>", "-m", "why", "-c", "ENV B=2", "-c", "EXPOSE 80", "act", "kept:2"
+    ).stdout.strip()
+    (image,) = json.loads(engine.docker("inspect", "kept:2").stdout)
+    config = image["Config"]
+    assert (config["Env"], config["WorkingDir"], config["User"], config["Cmd"]) == (
+        ["A=1", "B=2"],
+        "/tmp",
+        "app",
+        ["true"],
+    )
+    assert (config["Labels"], list(config["ExposedPorts"])) == ({"l": "m"}, ["80/tcp"])
+    assert (image["Id"], image["Author"], image["Comment"]) == (id, "me <m@x>", "why")
+    assert len(image["RootFS"]["Layers"]) == 1, "nothing was changed: no layer"
+    events = engine.docker(
+        "events", "--since", "1m", "--until", str(time.time()), "--filter", "event=commit", "--format", "{{json .}}"
+    )
+    attributes = json.loads(events.stdout.splitlines()[-1])["Actor"]["Attributes"]
+    assert (attributes["imageID"], attributes["imageRef"], attributes["comment"]) == (id, "kept:2", "why")
+    engine.docker("rmi", "kept:2")
+
+
+@pytest.mark.row("RUN-33")
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("none",), "No such container: none"),
+        (("-c", "RUN x", "act"), "run is not a valid change command"),
+        (("act", "UPPER"), "must be lowercase"),
+    ],
+)
+def test_commits_without_sense_are_refused(cli: Cli, engine: Engine, arguments: tuple[str, ...], text: str) -> None:
+    engine.docker("create", "--name", "act", "busybox", "true")
+    before = engine.docker("images", "-aq").stdout
+    result = cli("commit", *arguments, check=False)
+    assert result.returncode == 1
+    assert text in result.stderr
+    assert engine.docker("images", "-aq").stdout == before
+
+
+@pytest.mark.row("RUN-33")
+def test_a_container_is_frozen_while_it_is_committed_unless_that_is_not_wanted(cli: Cli, engine: Engine) -> None:
+    engine.docker("run", "-d", "--name", "act", "busybox", "sleep", "1000")
+    for flag, expected in (("--pause=true", ["pause", "unpause", "commit"]), ("--pause=false", ["commit"])):
+        _, before = engine.api("GET", "/info")
+        id = cli("commit", flag, "act").stdout.strip()
+        shown = engine.docker(
+            "events",
+            "--since",
+            before["SystemTime"],
+            "--until",
+            str(time.time()),
+            "--filter",
+            "type=container",
+            "--format",
+            "{{.Action}}",
+        )
+        assert shown.stdout.split() == expected
+        engine.docker("rmi", id)
+    assert engine.docker("exec", "act", "echo", "alive").stdout == "alive\n"
+
+
+@pytest.mark.row("RUN-32")
+def test_export_lists_what_dockers_users_expect(cli: Cli, engine: Engine, tmp_path: Path) -> None:
+    engine.docker("create", "--name", "act", "busybox")
+    cli("export", "-o", str(tmp_path / "act.tar"), "act")
+    found = listing(tmp_path / "act.tar")
+    for name in (".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"):
+        assert found[name][0] == tarfile.REGTYPE and found[name][2] == 0, name
+    for name in ("dev/pts", "dev/shm", "proc", "sys"):
+        assert found[name][0] == tarfile.DIRTYPE, name
+    assert found["etc/mtab"][3] == "/proc/mounts"
