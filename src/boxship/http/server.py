@@ -106,6 +106,17 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on after a pause, the parser too.
+
+        aiohttp's parser in Python (3.14) forgets that it is paused only when it meets the pause inside a chunk. A pause that
+        fell on a chunk's end would stop it at the next chunk, which nobody resumes: the request would hang.
+        """
+        body = self._parser._payload_parser if self._parser is not None else None
+        if body is not None:
+            body._paused = False
+        super().resume_reading(resume_parser)
+
     def hold(self) -> None:
         """Read nothing more from the client: what follows belongs to whoever takes the connection over."""
         if self.transport is not None:

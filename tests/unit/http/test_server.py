@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from aiohttp import web
 
-from boxship.http.server import ClientGone, while_connected
+from boxship.http.server import ClientGone, Server, while_connected
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -142,5 +142,59 @@ def test_a_reader_that_never_reads_stops_the_writer_instead_of_filling_memory(se
             await stalled.wait()
             assert sent < 16 << 20
             writer.transport.abort()
+
+    asyncio.run(main())
+
+
+class Wire(asyncio.Transport):
+    """A connection whose segments the test chooses."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent = bytearray()
+        self.closing = False
+
+    def write(self, data):
+        self.sent += data
+
+    def writelines(self, pieces):
+        self.sent += b"".join(pieces)
+
+    def is_closing(self):
+        return self.closing
+
+    def close(self):
+        self.closing = True
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+def test_a_body_whose_pause_falls_on_the_end_of_a_chunk_arrives_whole():
+    large = 600 * 1024  # bytes: above what the server buffers
+
+    async def main():
+        answered = asyncio.Event()
+        sizes = []
+
+        async def handler(request):
+            sizes.append(len(await request.content.readexactly(large)))
+            sizes.append(len(await request.content.read()))
+            answered.set()
+            return web.Response()
+
+        connection, wire = Server(handler)(), Wire()
+        connection.connection_made(wire)
+        connection.data_received(b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.data_received(b"%x\r\n%b\r\n" % (large, b"x" * large))
+        while sizes != [large]:
+            await asyncio.sleep(0)
+        connection.data_received(b"3\r\nend\r\n0\r\n\r\n")
+        await asyncio.wait_for(answered.wait(), 10)
+        assert sizes == [large, 3]
+        connection.connection_lost(None)
 
     asyncio.run(main())
