@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 from boxship.base.errors import InvalidInput
 from boxship.base.ids import ID_LENGTH
-from boxship.engine.model import ContainerSpec, ContainerStatus, NoSuchContainer
+from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, NoSuchContainer
+from boxship.engine.names import random_name
 from boxship.engine.shims import Client, Shim
 from boxship.spec.docker.container import WaitResult
 
@@ -89,6 +91,7 @@ class ContainerIndex:
     def __init__(self) -> None:
         self._by_id: dict[str, Container] = {}
         self._by_name: dict[str, Container] = {}
+        self._reserved: dict[str, str] = {}  # name: id, of containers that are being created
 
     def __iter__(self) -> Iterator[Container]:
         return iter(list(self._by_id.values()))
@@ -112,9 +115,19 @@ class ContainerIndex:
         self._by_name.pop(old, None)
         self._by_name[container.spec.name] = container
 
-    def names(self) -> dict[str, Container]:
-        """Return the containers by name; the dictionary must not be changed."""
-        return self._by_name
+    @contextlib.contextmanager
+    def reserved(self, name: str | None, id: str) -> Iterator[str]:
+        """Keep a name, a free random one if none is given, from others while its container is made. Raises NameInUse."""
+        if name is None:
+            name = random_name(self._by_name.keys() | self._reserved.keys())
+        holder = self._by_name.get(name)
+        if holder is not None or name in self._reserved:
+            raise NameInUse(name, holder.id if holder is not None else self._reserved[name])
+        self._reserved[name] = id
+        try:
+            yield name
+        finally:
+            del self._reserved[name]
 
     def by_id(self, id: str) -> Container | None:
         """Return the container with exactly this id."""

@@ -16,8 +16,7 @@ from boxship.base.ids import new_id
 from boxship.engine import health_policy, limits, mounts, oci, request
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
-from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, ResolvedMount, check_name
-from boxship.engine.names import random_name
+from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, check_name
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.sysinfo import SysInfo
@@ -58,13 +57,14 @@ class Creator:
 
     async def create(self, name: str | None, wanted: CreateRequest, platform: str | None = None) -> CreateResponse:
         """Create a container; a failure leaves nothing behind."""
-        user_config, host = request.split_request(wanted)
-        if not user_config.image:
+        if not wanted.image:
             raise InvalidInput("no command specified")
-        checked_name = check_name(name) if name else random_name(self._index.names())
-        holder = self._index.names().get(checked_name)
-        if holder is not None:
-            raise NameInUse(checked_name, holder.id)
+        id = new_id()
+        with self._index.reserved(check_name(name) if name else None, id) as reserved:
+            return await self._create(id, reserved, wanted, platform)
+
+    async def _create(self, id: str, name: str, wanted: CreateRequest, platform: str | None) -> CreateResponse:
+        user_config, host = request.split_request(wanted)
         host = request.check(user_config, host, self._settings, self._sysinfo)
         health_policy.check(user_config.healthcheck)
         host, warnings = limits.fit(host, self._sysinfo)
@@ -85,7 +85,6 @@ class Creator:
             # As with a network that does not exist, a peer that does not is the start's error.
             with contextlib.suppress(NotFound):
                 host = msgspec.structs.replace(host, network_mode=f"container:{self._index.find(network_peer).id}")
-        id = new_id()
         if not config.hostname and network_peer == host.network_mode and host.network_mode != "host":
             config = msgspec.structs.replace(config, hostname=id[:12])
         elif not config.hostname and host.network_mode == "host":
@@ -103,7 +102,7 @@ class Creator:
             await self._copy_up(parent, resolved, sources.fresh)
             spec = ContainerSpec(
                 id=id,
-                name=checked_name,
+                name=name,
                 created_ns=clock.now_ns(),
                 image_id=image.id,
                 config=config,

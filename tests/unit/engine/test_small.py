@@ -8,14 +8,17 @@ import re
 import pytest
 
 from boxship.base.errors import Conflict, InvalidInput
+from boxship.engine.container import ContainerIndex
 from boxship.engine.events import matches
-from boxship.engine.model import check_name
+from boxship.engine.model import NameInUse, check_name
 from boxship.engine.names import random_name
 from boxship.engine.signals import parse_signal
 from boxship.engine.system import engine_id
 from boxship.engine.update import apply_update
 from boxship.spec.docker.container import HostConfig
 from boxship.spec.docker.system import EventActor, EventMessage
+
+SAME = random.Random(1)
 
 
 @pytest.mark.row("RUN-12")
@@ -24,6 +27,20 @@ def test_random_names_are_adjective_and_surname_and_avoid_those_taken() -> None:
     first = random_name((), source=source)
     assert re.fullmatch(r"[a-z]+_[a-z]+", first)
     assert random_name({first}, source=random.Random(1)) != first
+
+
+def test_a_name_is_taken_while_its_container_is_being_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "Random", lambda: SAME)
+    SAME.seed(1)
+    index = ContainerIndex()
+    with index.reserved(None, "1" * 64) as first:
+        SAME.seed(1)  # the next pick is the same
+        with index.reserved(None, "2" * 64) as second:
+            assert second != first
+        with pytest.raises(NameInUse, match="1" * 64), index.reserved(first, "3" * 64):
+            pass
+    with index.reserved(first, "3" * 64) as again:
+        assert again == first
 
 
 @pytest.mark.row("RUN-17")
