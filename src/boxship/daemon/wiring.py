@@ -16,25 +16,25 @@ from boxship.base.errors import SystemFailure
 from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
-from boxship.engine import sysinfo
-from boxship.engine.archive import ArchiveService
-from boxship.engine.commit import CommitService
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
-from boxship.engine.events import EventBus
-from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
-from boxship.engine.health import HealthMonitor, SystemClock
-from boxship.engine.launcher import Launcher
+from boxship.engine.health.monitor import HealthMonitor, SystemClock
+from boxship.engine.health.probe import Probe
 from boxship.engine.lifecycle import Lifecycle
-from boxship.engine.probe import Probe
+from boxship.engine.observation import sysinfo
+from boxship.engine.observation.events import EventBus
+from boxship.engine.observation.sampling import StatsSampler
+from boxship.engine.observation.system import SystemService
+from boxship.engine.processes.execs import ExecService
+from boxship.engine.processes.launcher import Launcher
 from boxship.engine.repair import Repair
+from boxship.engine.rootfs.archive import ArchiveService
+from boxship.engine.rootfs.commit import CommitService
 from boxship.engine.rows import ContainerRows
-from boxship.engine.sampling import StatsSampler
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
-from boxship.engine.system import SystemService
 from boxship.images import ImageService, ImageUser
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults

@@ -10,7 +10,7 @@ from boxship.base.errors import InvalidInput
 from boxship.base.ids import ID_LENGTH
 from boxship.engine.model import ContainerSpec, ContainerStatus, NameInUse, NoSuchContainer
 from boxship.engine.names import random_name
-from boxship.engine.shims import Client, Shim
+from boxship.engine.processes.shims import Client, Shim
 from boxship.spec.docker.container import WaitResult
 
 

@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported, SystemFailure
-from boxship.engine import describe, top
-from boxship.engine.attach import AttachSession, check_attachable, parse_detach_keys
+from boxship.engine import describe
 from boxship.engine.container import Container
 from boxship.engine.creation import Creator
-from boxship.engine.execs import ExecService
-from boxship.engine.export import export
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.logs import LogQuery, LogStream
 from boxship.engine.model import NotRunning, State
-from boxship.engine.sampling import StatsSampler
+from boxship.engine.observation import top
+from boxship.engine.observation.sampling import StatsSampler
+from boxship.engine.processes.attach import AttachSession, check_attachable, parse_detach_keys
+from boxship.engine.processes.execs import ExecService
+from boxship.engine.rootfs.export import export
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.images import ImageService, NoSuchImage

@@ -13,13 +13,14 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
-from boxship.engine import health_policy, limits, mounts, oci, request
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
+from boxship.engine.health import policy as health_policy
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, check_name
+from boxship.engine.observation.sysinfo import SysInfo
+from boxship.engine.options import limits, mounts, oci, request
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
-from boxship.engine.sysinfo import SysInfo
 from boxship.engine.volume_claims import VolumeClaims
 from boxship.images import Image, ImageService
 from boxship.snapshots import Snapshotter

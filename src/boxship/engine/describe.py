@@ -10,7 +10,7 @@ from boxship.base import clock
 from boxship.base.errors import InvalidInput
 from boxship.base.moments import parse_moment
 from boxship.engine.container import Container, ContainerIndex
-from boxship.engine.health_policy import Health
+from boxship.engine.health.policy import Health
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
 from boxship.networks import PublishedPort, Sandbox
 from boxship.spec.docker.container import (

@@ -21,23 +21,25 @@ import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import devices, health_policy, limits, mounts, oci, remains, request, restart
+from boxship.engine import remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
-from boxship.engine.launcher import Launcher
+from boxship.engine.health import policy as health_policy
 from boxship.engine.model import (
     NotRunning,
     State,
     check_name,
     unknown_user,
 )
+from boxship.engine.observation.sysinfo import SysInfo
+from boxship.engine.options import devices, limits, mounts, oci, request
+from boxship.engine.processes.launcher import Launcher
+from boxship.engine.processes.shims import Shim, ShimGone
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
-from boxship.engine.shims import Shim, ShimGone
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
-from boxship.engine.sysinfo import SysInfo
 from boxship.engine.update import apply_update
 from boxship.networks import AttachRequest, NetworkService
 from boxship.snapshots import Snapshotter

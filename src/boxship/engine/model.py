@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from boxship.base.errors import Conflict, InvalidInput, NotFound
-from boxship.engine.health_policy import Health
+from boxship.engine.health.policy import Health
 from boxship.networks import Sandbox
 from boxship.spec.docker.container import ContainerConfig, HostConfig
 from boxship.spec.docker.network import EndpointSettings

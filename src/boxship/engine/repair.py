@@ -16,13 +16,13 @@ from boxship.base import clock
 from boxship.base.errors import BoxshipError
 from boxship.engine import remains, restart
 from boxship.engine.container import Container
-from boxship.engine.execs import ExecService
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.model import State
+from boxship.engine.processes.execs import ExecService
+from boxship.engine.processes.shims import Shim, connect
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
-from boxship.engine.shims import Shim, connect
 from boxship.networks import NetworkService
 from boxship.snapshots import Snapshotter
 from boxship.volumes import VolumeService

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
-from boxship.engine import devices, oci, seccomp_profile
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
-from boxship.engine.request import parse_size, security_options
+from boxship.engine.options import devices, oci, seccomp_profile
+from boxship.engine.options.request import parse_size, security_options
 from boxship.engine.settings import EngineSettings
 from boxship.linux.cgroup import Cgroup, open_cgroup
 from boxship.networks import files as network_files

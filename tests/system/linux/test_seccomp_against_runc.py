@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from boxship.engine import seccomp_profile
+from boxship.engine.options import seccomp_profile
 from boxship.linux import seccomp as kernel
 from boxship.runtime import seccomp
 from support import cbpf

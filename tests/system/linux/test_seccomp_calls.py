@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from boxship.engine import seccomp_profile
+from boxship.engine.options import seccomp_profile
 from boxship.linux import prctl
 from boxship.linux import seccomp as kernel
 from boxship.runtime import seccomp

@@ -9,11 +9,11 @@ import pytest
 
 from boxship.base.errors import Conflict, InvalidInput
 from boxship.engine.container import ContainerIndex
-from boxship.engine.events import matches
 from boxship.engine.model import NameInUse, check_name
 from boxship.engine.names import random_name
+from boxship.engine.observation.events import matches
+from boxship.engine.observation.system import engine_id
 from boxship.engine.signals import parse_signal
-from boxship.engine.system import engine_id
 from boxship.engine.update import apply_update
 from boxship.spec.docker.container import HostConfig
 from boxship.spec.docker.system import EventActor, EventMessage

@@ -1,0 +1,1 @@
+"""The engine's end of the processes that outlive it: launcher, shims, execs, and the streams attached to them."""

@@ -1,0 +1,97 @@
+"""A container's files as the container sees them, volumes included, by a descriptor of its root directory.
+
+Of a running container it is the tree of its first process, taken once from ``/proc/<pid>/root`` and checked to be that
+process's. Of a stopped one it is the snapshot with the container's mounts attached, in a mount tree that nobody else sees.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from boxship.base.errors import NotSupported, SystemFailure
+from boxship.engine.model import ResolvedMount
+from boxship.engine.rootfs import paths
+from boxship.linux import mount, pidfd
+from boxship.runtime import places
+from boxship.snapshots import Snapshotter, tree
+
+_CLONE = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC
+_NO_MOUNTS_ON_DETACHED = (errno.EINVAL, errno.EPERM)  # before Linux 6.15
+
+
+class NotThere(Exception):
+    """The first process ended before its tree was open."""
+
+
+def open_running(pid: int, start_time: int) -> int:
+    """Return a handle of the root directory of process ``pid``, started at ``start_time``. Raises NotThere, SystemFailure."""
+    try:
+        with tree.opened(pidfd.pidfd_open(pid)) as process_fd:
+            if pidfd.start_time(pid) != start_time:
+                raise NotThere
+            root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if pidfd.wait(process_fd, 0):  # else the pid meant this process all the time
+                os.close(root_fd)
+                raise NotThere
+            return root_fd
+    except (ProcessLookupError, FileNotFoundError) as exc:
+        raise NotThere from exc
+    except OSError as exc:
+        raise SystemFailure(f"can't open the files of process {pid}: {exc.strerror}") from exc
+
+
+def open_stopped(
+    snapshotter: Snapshotter, key: str, mounts: Sequence[ResolvedMount], *, writable: bool, stack: ExitStack
+) -> int:
+    """Return a descriptor of the root of the snapshot ``key`` with ``mounts`` in place, until ``stack`` is closed.
+
+    The caller keeps the container from starting while it is ``writable``. Raises SystemFailure, NotSupported.
+    """
+    kept = [each for each in sorted(mounts, key=lambda each: each.target) if each.type != "tmpfs"]
+    if kept and not writable:
+        with snapshotter.view(key, writable=True) as root_fd:
+            for each in kept:
+                os.close(_target(root_fd, each))
+    root_fd = stack.enter_context(snapshotter.view(key, writable=writable))
+    for each in kept:
+        stack.callback(os.close, _attach(root_fd, each))
+    return root_fd
+
+
+def writable_place(path: str, mounts: Sequence[ResolvedMount]) -> bool | None:
+    """Return whether the mount that ``path`` (without links) lies in may be written; None when it lies in none."""
+    inside = [each for each in mounts if path == each.target or path.startswith(f"{each.target.rstrip('/')}/")]
+    if not inside:
+        return None
+    return not max(inside, key=lambda each: len(each.target)).read_only
+
+
+def _attach(root_fd: int, wanted: ResolvedMount) -> int:
+    """Attach one mount below the detached root; return its descriptor."""
+    try:
+        flags = _CLONE | mount.AT_RECURSIVE if wanted.recursive else _CLONE
+        tree_fd = mount.open_tree(mount.AT_FDCWD, wanted.source, flags)
+        try:
+            if wanted.read_only:
+                mount.mount_setattr(tree_fd, mount.MOUNT_ATTR_RDONLY, 0, recursive=wanted.recursive)
+            with tree.opened(_target(root_fd, wanted)) as target_fd:
+                mount.move_mount(tree_fd, target_fd)
+        except BaseException:
+            os.close(tree_fd)
+            raise
+        return tree_fd
+    except OSError as exc:
+        if exc.errno in _NO_MOUNTS_ON_DETACHED:
+            raise NotSupported(
+                "copying files of a stopped container that has mounts needs Linux 6.15; start the container first"
+            ) from exc
+        raise SystemFailure(f"can't mount {wanted.source} at {wanted.target}: {exc.strerror}") from exc
+
+
+def _target(root_fd: int, wanted: ResolvedMount) -> int:
+    """Return a handle of the mount point, made if it is not there yet: the container was never started."""
+    directory = os.path.isdir(wanted.source)
+    return places.find_or_make(root_fd, paths.absolute(wanted.target), directory=directory)

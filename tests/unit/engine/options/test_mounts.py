@@ -1,0 +1,72 @@
+"""Binds, volumes and tmpfs resolve to one mount a target."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from boxship.base.errors import InvalidInput
+from boxship.engine.model import ResolvedMount
+from boxship.engine.options import mounts
+from boxship.spec.docker.container import HostConfig, Mount
+
+
+class FakeVolumes:
+    async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
+        return f"/volumes/{name}/_data"
+
+
+def resolve(image_volumes: dict[str, object] | None = None, **host: object) -> dict[str, ResolvedMount]:
+    found = asyncio.run(mounts.resolve(HostConfig(**host), image_volumes or {}, [], FakeVolumes()))
+    return {mount.target: mount for mount in found}
+
+
+def test_an_absolute_source_is_a_bind_and_a_name_a_volume() -> None:
+    found = resolve(binds=["/host//dir/:/a:ro", "data:/b"])
+    assert (found["/a"].type, found["/a"].source, found["/a"].read_only) == ("bind", "/host/dir", True)
+    assert (found["/b"].type, found["/b"].source) == ("volume", "/volumes/data/_data")
+
+
+def test_image_volumes_become_anonymous_unless_something_is_mounted_there() -> None:
+    found = resolve({"/a": {}, "/b": {}}, binds=["data:/b"])
+    assert found["/a"].anonymous
+    assert found["/b"].name == "data"
+
+
+@pytest.mark.row("ISO-20")
+def test_a_relative_source_is_refused_with_dockers_advice() -> None:
+    with pytest.raises(InvalidInput, match="includes invalid characters for a local volume name"):
+        resolve(binds=["relative/path:/a"])
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ({"binds": ["/a:/b:bogus"]}, "invalid mode: bogus"),
+        ({"binds": ["/a:relative"]}, "mount path must be absolute"),
+        ({"binds": ["/a:/"]}, "destination can't be '/'"),
+        ({"binds": ["/a:/x", "/b:/x"]}, "Duplicate mount point: /x"),
+        ({"binds": ["::"]}, "invalid volume specification"),
+        ({"mounts": [Mount(type="bind", source="rel", target="/x")]}, "mount path must be absolute"),
+        ({"mounts": [Mount(type="bind", target="/x")]}, "field Source must not be empty"),
+        ({"mounts": [Mount(type="bogus", target="/x")]}, "mount type unknown: bogus"),
+        ({"mounts": [Mount(type="volume", source="v")]}, "field Target must not be empty"),
+        ({"mounts": [Mount(type="tmpfs", source="x", target="/x")]}, "field Source must not be specified"),
+    ],
+)
+def test_bad_mounts_are_refused(host: dict[str, object], text: str) -> None:
+    with pytest.raises(InvalidInput, match=text):
+        resolve(**host)
+
+
+def test_a_mount_of_type_bind_needs_its_source(tmp_path: object) -> None:
+    found = list(resolve(mounts=[Mount(type="bind", source=f"{tmp_path}/missing", target="/x")]).values())
+    with pytest.raises(InvalidInput, match="bind source path does not exist"):
+        mounts.check_sources(found)
+
+
+def test_tmpfs_keeps_its_options() -> None:
+    found = resolve(tmpfs={"/run": "size=1m,mode=700"})
+    assert found["/run"].options == ["size=1m", "mode=700"]
