@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from boxship.linux.namespaces import CLONE_NEWNET, setns
+
 
 def run(*command: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a host command and return its output as text."""
@@ -117,6 +119,17 @@ def _mtu() -> str:
         return "1500"
     links = json.loads(run("ip", "-json", "link", "show", routes[0]["dev"]).stdout)
     return str(links[0]["mtu"])
+
+
+@contextlib.contextmanager
+def entered(namespace: NetworkNamespace) -> Iterator[None]:
+    """Let the calling thread work in a network namespace, as a client on that host would."""
+    with open("/proc/thread-self/ns/net") as before, open(namespace.path) as inside:
+        setns(inside.fileno(), CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            setns(before.fileno(), CLONE_NEWNET)
 
 
 def namespaces_of(pid: int) -> dict[str, str]:
