@@ -21,6 +21,7 @@ class NetworkRoutes:
         kind = Kind.NETWORK
         return [
             Route("GET", "/networks", self.list, Level.READ, kind),
+            Route("POST", "/networks/prune", self.prune, Level.ADMIN, kind),
             Route("GET", "/networks/{id*}", self.inspect, Level.READ, kind),
             Route("DELETE", "/networks/{id*}", self.remove, Level.ADMIN, kind),
         ]
@@ -39,3 +40,7 @@ class NetworkRoutes:
         """DELETE /networks/{id}."""
         await self._networks.remove(call.params["id"])
         return answers.nothing()
+
+    async def prune(self, call: Call) -> web.StreamResponse:
+        """POST /networks/prune."""
+        return answers.document(await self._networks.prune(call.filters()))

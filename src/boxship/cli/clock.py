@@ -42,10 +42,10 @@ def _days(year: int, month: int, day: int) -> int:
 def timestamp(text: str) -> str:
     """Return ``seconds.nanoseconds`` for the API from a duration back from now, a date or a Unix time.
 
-    Dates without a zone are local time. Raises ValueError.
+    "0" is a Unix time: the beginning. Dates without a zone are local time. Raises ValueError.
     """
-    if not text:
-        return ""
+    if text in ("", "0"):
+        return text
     try:
         moment = time.time_ns() - parse_duration(text)
     except ValueError:

@@ -9,6 +9,7 @@ import msgspec
 
 from boxship.base import clock, ids
 from boxship.base.errors import Conflict, InvalidInput, NotFound
+from boxship.base.moments import parse_moment
 from boxship.networks.models import Sandbox
 from boxship.spec.docker.network import IPAM, IPAMPool, NetworkContainer, NetworkInspect
 from boxship.store import Transaction
@@ -18,6 +19,7 @@ BUILT_IN = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
 
 Filters = Mapping[str, Sequence[str]]
 _FILTERS = frozenset(("dangling", "driver", "id", "label", "name", "scope", "type"))
+_PRUNE_FILTERS = frozenset(("label", "label!", "until"))
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -85,6 +87,18 @@ def matches(network: Network, filters: Filters, *, used: bool) -> bool:
         if not passes:
             return False
     return True
+
+
+def check_prune(filters: Filters, now_ns: int) -> None:
+    """Raise InvalidInput for a filter of a prune that there is not, or for an ``until`` that is no moment."""
+    for key, values in filters.items():
+        if key not in _PRUNE_FILTERS:
+            raise InvalidInput(f"invalid filter '{key}'")
+        for value in values if key == "until" else ():
+            try:
+                parse_moment(value, now_ns=now_ns)
+            except ValueError as exc:
+                raise InvalidInput(f"invalid filter 'until={value}': {exc}") from exc
 
 
 def document(

@@ -61,3 +61,8 @@ def test_since_takes_a_duration_back_from_now() -> None:
 def test_what_is_no_time_is_refused() -> None:
     with pytest.raises(ValueError, match='failed to parse value as time or duration: "x"'):
         timestamp("x")
+
+
+def test_zero_is_the_beginning_of_time_and_no_duration() -> None:
+    assert timestamp("0") == "0"
+    assert float(timestamp("0s")) == pytest.approx(time.time(), abs=60)
