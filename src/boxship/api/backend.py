@@ -147,8 +147,11 @@ class Containers(Protocol):
 
     async def top(self, ref: str, ps_args: str) -> TopResult: ...
 
-    def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
-        """Yield samples in Docker's shape, one a second when ``stream``; raises NotFound at the first step."""
+    def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[bytes]:
+        """Return samples in Docker's shape, a JSON document each, one a second when ``stream``. Raises NotFound."""
+
+    def stats_of_all(self, *, stopped_too: bool, stream: bool) -> AsyncIterator[bytes]:
+        """Return JSON arrays of such samples, of all containers that run or, ``stopped_too``, of all there are."""
 
     async def update(self, ref: str, changes: dict[str, Any]) -> builtins.list[str]:
         """Change limits and restart policy; ``changes`` holds the given fields by their API names; return the warnings."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from boxship.api import answers, query, sessions
@@ -30,6 +28,7 @@ class OutputRoutes:
             Route("GET", "/containers/{id}/attach/ws", self.attach_websocket, Level.OPERATE, kind),
             Route("GET", "/containers/{id}/logs", self.logs, Level.READ, kind),
             Route("GET", "/containers/{id}/stats", self.stats, Level.READ, kind),
+            Route("GET", "/boxship/stats", self.stats_of_all, Level.READ, kind),
             Route("GET", "/containers/{id}/export", self.export, Level.READ, kind),
         ]
 
@@ -73,19 +72,33 @@ class OutputRoutes:
         if stream and one_shot:
             raise InvalidInput("cannot have stream=true and one-shot=true")
         samples = self._containers.stats(call.params["id"], stream=stream, one_shot=one_shot)
-        first = await anext(samples)
-        return await answers.stream(call, "application/json", _lines(first, samples))
+        return await _send(call, samples, stream=stream)
+
+    async def stats_of_all(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/stats: what all containers use, in one array; with ``stream`` an array each second."""
+        stream = call.flag("stream")
+        samples = self._containers.stats_of_all(stopped_too=call.flag("all"), stream=stream)
+        return await _send(call, samples, stream=stream)
 
     async def export(self, call: Call) -> web.StreamResponse:
         """GET /containers/{id}/export."""
         return await answers.stream(call, "application/x-tar", await self._containers.export(call.params["id"]))
 
 
-async def _lines(first: dict[str, Any], rest: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+async def _send(call: Call, samples: AsyncIterator[bytes], *, stream: bool) -> web.StreamResponse:
+    """Answer with documents, one a line; an error before the first is an HTTP error."""
+    first = await anext(samples)
+    if not stream:
+        await answers.close(samples)
+        return web.Response(body=first + b"\n", content_type="application/json")
+    return await answers.stream(call, "application/json", _lines(first, samples))
+
+
+async def _lines(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
-        yield msgspec.json.encode(first) + b"\n"
-        async for item in rest:
-            yield msgspec.json.encode(item) + b"\n"
+        yield first + b"\n"
+        async for line in rest:
+            yield line + b"\n"
     finally:
         await answers.close(rest)
 

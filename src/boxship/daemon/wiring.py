@@ -61,6 +61,7 @@ class Services:
         networks: backend.Networks,
         volumes: backend.Volumes,
         lifecycle: Lifecycle,
+        sampler: StatsSampler,
         network_service: NetworkService,
         launcher: Launcher,
         events: EventBus,
@@ -77,6 +78,7 @@ class Services:
         self.networks = networks
         self.volumes = volumes
         self._lifecycle = lifecycle
+        self._sampler = sampler
         self._network_service = network_service
         self._launcher = launcher
         self._events = events
@@ -100,6 +102,7 @@ class Services:
 
     async def close(self, *, stop_containers: bool) -> None:
         """End the engine; containers are stopped first or left running with their network."""
+        await self._sampler.close()
         await self._lifecycle.close(stop_containers=stop_containers)
         if stop_containers:
             await self._network_service.close()
@@ -203,6 +206,7 @@ async def start_services(config: DaemonConfig) -> Services:
     await images.sweep()
     # Again: starting the networks changes what the host does, such as forwarding.
     host = await asyncio.to_thread(sysinfo.probe)
+    sampler = StatsSampler(index, composer.cgroup, memory_total=host.memory_total)
     containers = ContainerService(
         lifecycle,
         creator,
@@ -211,7 +215,7 @@ async def start_services(config: DaemonConfig) -> Services:
         files=files,
         composer=composer,
         execs=execs,
-        sampler=StatsSampler(composer, memory_total=host.memory_total),
+        sampler=sampler,
         emit=emit,
     )
     system = SystemService(
@@ -236,6 +240,7 @@ async def start_services(config: DaemonConfig) -> Services:
         networks=networks,
         volumes=volumes,
         lifecycle=lifecycle,
+        sampler=sampler,
         network_service=networks,
         launcher=launcher,
         events=events,

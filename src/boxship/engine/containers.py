@@ -249,11 +249,13 @@ class ContainerService:
         self._emit(container, "top", {})
         return result
 
-    async def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[dict[str, Any]]:
-        """Yield samples in Docker's shape."""
-        container = self._index.find(ref)
-        async for sample in self._sampler.stream(container, stream=stream, one_shot=one_shot):
-            yield sample
+    def stats(self, ref: str, *, stream: bool, one_shot: bool) -> AsyncIterator[bytes]:
+        """Return samples in Docker's shape, a JSON document each."""
+        return self._sampler.one(self._index.find(ref), stream=stream, one_shot=one_shot)
+
+    def stats_of_all(self, *, stopped_too: bool, stream: bool) -> AsyncIterator[bytes]:
+        """Return arrays of samples of all containers."""
+        return self._sampler.all(stopped_too=stopped_too, stream=stream)
 
     async def update(self, ref: str, changes: dict[str, Any]) -> Warnings:
         """Change limits and the restart policy."""

@@ -28,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from boxship.linux.cgroup_base import Reader
+
 # Values at or above this mean "no limit": the kernel rounds its largest number down to whole pages.
 UNLIMITED = 0x7FFFFFFFFFFFF000 - 0x10000
 
@@ -128,20 +130,21 @@ class CgroupV1(Cgroup):
                 return collect_pids(self._roots[controller] + self.path)
         return collect_pids(next(iter(self.paths().values())))
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self, reader: Reader | None = None) -> dict[str, Any]:
+        reader = reader or read
         result: dict[str, Any] = {}
         paths = self.paths()
         if "cpuacct" in paths:
-            result["cpu"] = _cpu_stats(paths["cpuacct"], paths.get("cpu"))
+            result["cpu"] = _cpu_stats(reader, paths["cpuacct"], paths.get("cpu"))
         if "memory" in paths:
-            result["memory"] = self._memory_stats(paths["memory"])
+            result["memory"] = _memory_stats(reader, paths["memory"])
         if "pids" in paths:
             result["pids"] = {
-                "current": read_number(paths["pids"] + "/pids.current") or 0,
-                "limit": read_number(paths["pids"] + "/pids.max"),
+                "current": read_number(paths["pids"] + "/pids.current", reader) or 0,
+                "limit": read_number(paths["pids"] + "/pids.max", reader),
             }
         if "blkio" in paths:
-            result["blkio"] = _blkio_stats(paths["blkio"])
+            result["blkio"] = _blkio_stats(reader, paths["blkio"])
         return result
 
     def oom_count(self) -> int:
@@ -298,16 +301,6 @@ class CgroupV1(Cgroup):
             line = f"{each['name']} {each['priority']}"
             set_limit("network.priorities", self._file("net_prio", "net_prio.ifpriomap"), line)
 
-    def _memory_stats(self, directory: str) -> dict[str, Any]:
-        return {
-            "usage": read_number(directory + "/memory.usage_in_bytes") or 0,
-            "max_usage": read_number(directory + "/memory.max_usage_in_bytes") or 0,
-            "limit": read_number(directory + "/memory.limit_in_bytes") or 0,
-            "failcnt": read_number(directory + "/memory.failcnt") or 0,
-            "stat": read_table(directory + "/memory.stat"),
-            "oom_kill": _oom_kills(directory),
-        }
-
 
 def rdma_line(device: str, limits: dict[str, Any]) -> str:
     """Return a line for ``rdma.max`` from one entry of ``linux.resources.rdma``."""
@@ -367,46 +360,61 @@ def _realtime_share(directory: str) -> float:
     return (read_number(directory + "/cpu.rt_runtime_us") or 0) / (read_number(directory + "/cpu.rt_period_us") or 1)
 
 
-def _oom_kills(directory: str) -> int:
-    return read_table(directory + "/memory.oom_control").get("oom_kill", 0)
+def _oom_kills(directory: str, reader: Reader = read) -> int:
+    return read_table(directory + "/memory.oom_control", reader).get("oom_kill", 0)
 
 
-def _cpu_stats(cpuacct: str, cpu: str | None) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "usage_ns": read_number(cpuacct + "/cpuacct.usage") or 0,
-        "user_ns": read_number(cpuacct + "/cpuacct.usage_user") or 0,
-        "system_ns": read_number(cpuacct + "/cpuacct.usage_sys") or 0,
-        "per_cpu_ns": [int(word) for word in read(cpuacct + "/cpuacct.usage_percpu").split()],
+def _memory_stats(reader: Reader, directory: str) -> dict[str, Any]:
+    return {
+        "usage": read_number(directory + "/memory.usage_in_bytes", reader) or 0,
+        "max_usage": read_number(directory + "/memory.max_usage_in_bytes", reader) or 0,
+        "limit": read_number(directory + "/memory.limit_in_bytes", reader) or 0,
+        "failcnt": read_number(directory + "/memory.failcnt", reader) or 0,
+        "stat": read_table(directory + "/memory.stat", reader),
+        "oom_kill": _oom_kills(directory, reader),
     }
-    throttling = read_table(cpu + "/cpu.stat") if cpu is not None else {}
+
+
+def _cpu_stats(reader: Reader, cpuacct: str, cpu: str | None) -> dict[str, Any]:
+    per_cpu_ns = [int(word) for word in reader(cpuacct + "/cpuacct.usage_percpu").split()]
+    result: dict[str, Any] = {
+        "usage_ns": sum(per_cpu_ns),
+        "user_ns": read_number(cpuacct + "/cpuacct.usage_user", reader) or 0,
+        "system_ns": read_number(cpuacct + "/cpuacct.usage_sys", reader) or 0,
+        "per_cpu_ns": per_cpu_ns,
+    }
+    throttling = read_table(cpu + "/cpu.stat", reader) if cpu is not None else {}
     result["periods"] = throttling.get("nr_periods", 0)
     result["throttled_periods"] = throttling.get("nr_throttled", 0)
     result["throttled_ns"] = throttling.get("throttled_time", 0)
     return result
 
 
-def _blkio_stats(directory: str) -> dict[str, list[dict[str, Any]]]:
+def _blkio_stats(reader: Reader, directory: str) -> dict[str, list[dict[str, Any]]]:
     """Return the block I/O counters by Docker's names, from the I/O scheduler's files where it keeps them."""
     scheduler = ""
     for prefix in ("/blkio.", "/blkio.bfq."):
-        if os.path.exists(f"{directory}{prefix}io_serviced_recursive"):
-            scheduler = prefix
-            break
+        try:
+            reader(f"{directory}{prefix}io_serviced_recursive")
+        except FileNotFoundError:
+            continue
+        scheduler = prefix
+        break
     result = {}
     for name, (of_scheduler, of_throttling) in _BLKIO_FILES.items():
         entries: list[dict[str, Any]] = []
         if scheduler:
-            entries = _blkio_entries(f"{directory}{scheduler}{of_scheduler}")
+            entries = _blkio_entries(reader, f"{directory}{scheduler}{of_scheduler}")
         if not entries and of_throttling is not None:
-            entries = _blkio_entries(f"{directory}/blkio.{of_throttling}")
+            entries = _blkio_entries(reader, f"{directory}/blkio.{of_throttling}")
         result[name] = entries
     return result
 
 
-def _blkio_entries(path: str) -> list[dict[str, Any]]:
+def _blkio_entries(reader: Reader, path: str) -> list[dict[str, Any]]:
     """Parse lines of ``major:minor [operation] value``; the ``Total`` line over all devices is left out."""
     try:
-        text = read(path)
+        text = reader(path)
     except FileNotFoundError:
         return []
     entries = []

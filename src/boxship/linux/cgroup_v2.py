@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from boxship.linux.cgroup_base import Reader
+
 # Limits of ``linux.resources`` that version 2 has no file for: (section, key).
 _ABSENT = (
     ("cpu", "realtimePeriod"),
@@ -129,10 +131,11 @@ class CgroupV2(Cgroup):
     def pids(self) -> list[int]:
         return collect_pids(self._directory)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self, reader: Reader | None = None) -> dict[str, Any]:
+        reader = reader or read
         directory = self._directory
         result: dict[str, Any] = {}
-        cpu = read_table(directory + "/cpu.stat")
+        cpu = read_table(directory + "/cpu.stat", reader)
         if cpu:
             result["cpu"] = {
                 "usage_ns": cpu.get("usage_usec", 0) * 1000,
@@ -143,22 +146,22 @@ class CgroupV2(Cgroup):
                 "throttled_periods": cpu.get("nr_throttled", 0),
                 "throttled_ns": cpu.get("throttled_usec", 0) * 1000,
             }
-        usage = read_number(directory + "/memory.current")
+        usage = read_number(directory + "/memory.current", reader)
         if usage is not None:
-            limit = read_number(directory + "/memory.max")
-            events = read_table(directory + "/memory.events")
+            limit = read_number(directory + "/memory.max", reader)
+            events = read_table(directory + "/memory.events", reader)
             result["memory"] = {
                 "usage": usage,
-                "max_usage": read_number(directory + "/memory.peak") or 0,
+                "max_usage": read_number(directory + "/memory.peak", reader) or 0,
                 "limit": 0xFFFFFFFFFFFFFFFF if limit is None else limit,
                 "failcnt": events.get("oom", 0),  # what Docker reports under this name
-                "stat": read_table(directory + "/memory.stat"),
+                "stat": read_table(directory + "/memory.stat", reader),
                 "oom_kill": events.get("oom_kill", 0),
             }
-        current = read_number(directory + "/pids.current")
+        current = read_number(directory + "/pids.current", reader)
         if current is not None:
-            result["pids"] = {"current": current, "limit": read_number(directory + "/pids.max")}
-        result["blkio"] = {"io_service_bytes_recursive": _io_entries(directory + "/io.stat")}
+            result["pids"] = {"current": current, "limit": read_number(directory + "/pids.max", reader)}
+        result["blkio"] = {"io_service_bytes_recursive": _io_entries(reader, directory + "/io.stat")}
         return result
 
     def oom_count(self) -> int:
@@ -299,11 +302,11 @@ def _enable(directory: str, controllers: list[str]) -> None:
                 pass
 
 
-def _io_entries(path: str) -> list[dict[str, Any]]:
+def _io_entries(reader: Reader, path: str) -> list[dict[str, Any]]:
     """Parse ``io.stat`` lines (``major:minor rbytes=N wbytes=N ...``) into Docker's two entries per device."""
     entries: list[dict[str, Any]] = []
     try:
-        text = read(path)
+        text = reader(path)
     except FileNotFoundError:
         return entries
     for line in text.splitlines():

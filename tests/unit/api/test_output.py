@@ -271,10 +271,27 @@ async def _all(items, error=None):
 
 @pytest.mark.row("API-11")
 def test_stats_are_one_json_object_a_line(ask, recorder):
-    backend = recorder(stats=lambda ref, **options: _all([{"read": 1}, {"read": 2}]))
-    answer = ask("GET", "/containers/a/stats?stream=false&one-shot=true", containers=backend)
+    backend = recorder(stats=lambda ref, **options: _all([b'{"read":1}', b'{"read":2}']))
+    answer = ask("GET", "/containers/a/stats", containers=backend)
     assert answer.text == '{"read":1}\n{"read":2}\n'
+    assert backend.calls == [("stats", ("a",), {"stream": True, "one_shot": False})]
+
+
+def test_a_single_answer_of_stats_is_the_first_document(ask, recorder):
+    backend = recorder(stats=lambda ref, **options: _all([b'{"read":1}', b'{"read":2}']))
+    answer = ask("GET", "/containers/a/stats?stream=false&one-shot=true", containers=backend)
+    assert answer.body == {"read": 1}
     assert backend.calls == [("stats", ("a",), {"stream": False, "one_shot": True})]
+
+
+def test_stats_of_all_containers_are_an_array_a_line(ask, recorder):
+    backend = recorder(stats_of_all=lambda **options: _all([b"[1,2]", b"[3]"]))
+    assert ask("GET", "/boxship/stats?all=1&stream=1", containers=backend).text == "[1,2]\n[3]\n"
+    assert ask("GET", "/boxship/stats", containers=backend).body == [1, 2]
+    assert [options for _, _, options in backend.calls] == [
+        {"stopped_too": True, "stream": True},
+        {"stopped_too": False, "stream": False},
+    ]
 
 
 def test_stats_of_an_unknown_container_are_a_404(ask, recorder):

@@ -1,6 +1,6 @@
 """Resource use of a container in the shape of GET /containers/{id}/stats (Engine API 1.56).
 
-A :class:`Sample` is what was read at one moment; :func:`document` makes the answer out of two. Fields that are zero are
+A :class:`Sample` is what was read at one moment (see ``meters``); :func:`document` makes the answer out of two. Fields that are zero are
 absent where Docker's encoder leaves them out, since clients test for presence: ``percpu_usage`` and most of
 ``memory_stats`` do not exist under cgroup version 2, ``networks`` does not without a network.
 """
@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from boxship.base import clock
-from boxship.linux.cgroup import Cgroup
 
 _NS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _NO_LIMIT = 0xFFFFFFFFFFFFFFFF
@@ -61,28 +60,6 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     networks: dict[str, dict[str, int]] | None  # interface to counters; None without a network of its own
     system_cpu_ns: int  # time that all processors together have spent, idle or not
     online_cpus: int
-
-
-def collect(cgroup: Cgroup, pid: int | None) -> Sample:
-    """Read a sample; blocking. ``pid`` is a process in the container's own network namespace, None without one.
-
-    A container that ends meanwhile gives zeros or OSError.
-    """
-    counters = cgroup.stats()
-    networks = None
-    if pid is not None:
-        with open(f"/proc/{pid}/net/dev") as file:
-            networks = parse_net_dev(file.read())
-    with open("/proc/stat") as file:
-        system_cpu_ns, online_cpus = parse_proc_stat(file.read())
-    return Sample(
-        read_ns=clock.now_ns(),
-        cgroup=counters,
-        cgroup_version=cgroup.version,
-        networks=networks,
-        system_cpu_ns=system_cpu_ns,
-        online_cpus=online_cpus,
-    )
 
 
 def parse_net_dev(text: str) -> dict[str, dict[str, int]]:
