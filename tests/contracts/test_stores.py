@@ -149,13 +149,25 @@ class StoreContract:
         may_end.set()
         writer.join()
 
-    def test_events_are_selected_by_time_and_newest_first_under_a_limit(self, store: Store) -> None:
-        for n in range(1, 6):
-            store.write_now(lambda t, n=n: t.append_event(n * 10, str(n).encode()), durable=False)
+    def test_events_are_selected_by_number_and_time_oldest_first(self, store: Store) -> None:
         with store.read() as t:
-            assert t.events() == [b"1", b"2", b"3", b"4", b"5"]
-            assert t.events(since_ns=20, until_ns=40) == [b"2", b"3", b"4"]
-            assert t.events(limit=2) == [b"4", b"5"]
+            assert t.last_event() == 0
+        for n in range(1, 6):
+            store.write_now(lambda t, n=n: t.append_event(n, n * 10, str(n).encode()), durable=False)
+        with store.read() as t:
+            assert t.events() == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4"), (5, b"5")]
+            assert t.events(since_ns=20, until_ns=40) == [(2, b"2"), (3, b"3"), (4, b"4")]
+            assert t.events(after=2, limit=2) == [(3, b"3"), (4, b"4")]
+
+    def test_events_of_before_a_moment_are_forgotten_and_their_numbers_never_return(self, store: Store) -> None:
+        for n in range(1, 4):
+            store.write_now(lambda t, n=n: t.append_event(n, n * 10, str(n).encode()), durable=False)
+        store.write_now(lambda t: t.forget_events(25))
+        with store.read() as t:
+            assert t.events() == [(3, b"3")]
+        store.write_now(lambda t: t.forget_events(100))
+        with store.read() as t:
+            assert (t.events(), t.last_event()) == ([], 3)
 
     def test_a_lease_protects_until_it_ends(self, store: Store) -> None:
         with pytest.raises(NotFound):

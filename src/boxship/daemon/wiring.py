@@ -26,7 +26,7 @@ from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.observation import sysinfo
 from boxship.engine.observation.events import EventBus
 from boxship.engine.observation.sampling import StatsSampler
-from boxship.engine.observation.system import SystemService
+from boxship.engine.observation.system import SystemService, engine_id
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.repair import Repair
@@ -92,13 +92,18 @@ class Services:
         attributes = {
             "name": os.uname().nodename,
             "debug": str(config.debug).lower(),
+            "default-cgroupns-mode": self._settings.default_cgroupns_mode or "private",
+            "default-ipc-mode": "private",
             "default-runtime": self._settings.default_runtime,
+            "default-shm-size": str(self._settings.default_shm_size),
+            "insecure-registries": json.dumps(self._settings.insecure_registries),
             "labels": json.dumps(self._settings.labels),
             "live-restore": str(config.live_restore).lower(),
+            "registry-mirrors": json.dumps(self._settings.registry_mirrors),
             "runtimes": ",".join(sorted(self._settings.runtimes)),
             "shutdown-timeout": str(config.shutdown_timeout),
         }
-        self._events.emit("daemon", "reload", self._instance, attributes)
+        self._events.emit("daemon", "reload", engine_id(self._instance), attributes)
 
     async def close(self, *, stop_containers: bool) -> None:
         """End the engine; containers are stopped first or left running with their network."""
@@ -124,23 +129,24 @@ async def start_services(config: DaemonConfig) -> Services:
     content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
     snapshotter = await asyncio.to_thread(open_snapshotter, config.data_root, store, config.storage_driver or "")
     settings = msgspec.structs.replace(settings, storage_driver=snapshotter.name)
-    events = EventBus(store)
+    events = await EventBus.open(store)
 
-    def emit(container: Container, action: str, attributes: dict[str, str]) -> None:
+    def emit(container: Container, action: str, attributes: dict[str, str], *, kept: bool = True) -> None:
         labels = container.spec.config.labels or {}
         named = {"image": container.spec.config.image, "name": container.spec.name}
-        events.emit("container", action, container.id, {**labels, **named, **attributes})
+        events.emit("container", action, container.id, {**labels, **named, **attributes}, kept=kept)
 
     files = ContainerFiles(settings)
     rows = ContainerRows(store)
     index = ContainerIndex()
-    volumes = VolumeService(store, f"{settings.data_root}/volumes")
+    volumes = VolumeService(store, f"{settings.data_root}/volumes", emit=events.emit)
     networks = NetworkService(
         store=store,
         exec_root=settings.exec_root,
         instance=instance[:8],
         options=network_options(config),
         namespaces=launcher,
+        emit=events.emit,
     )
     dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
     composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns)
@@ -217,6 +223,7 @@ async def start_services(config: DaemonConfig) -> Services:
         execs=execs,
         sampler=sampler,
         emit=emit,
+        emit_pruned=lambda freed: events.emit("container", "prune", "", {"reclaimed": str(freed)}),
     )
     system = SystemService(
         settings,

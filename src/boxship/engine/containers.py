@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported, SystemFailure
@@ -105,6 +105,7 @@ class ContainerService:
         execs: ExecService,
         sampler: StatsSampler,
         emit: Any,
+        emit_pruned: Callable[[int], None],
     ) -> None:
         self._lifecycle = lifecycle
         self._creator = creator
@@ -116,6 +117,7 @@ class ContainerService:
         self._execs = execs
         self._sampler = sampler
         self._emit = emit
+        self._emit_pruned = emit_pruned  # with the bytes that a prune freed
 
     async def list(self, query: Query) -> list[ContainerSummary]:
         """Return the rows of ``ps``."""
@@ -279,6 +281,7 @@ class ContainerService:
                 continue
             deleted.append(container.id)
             reclaimed += size
+        self._emit_pruned(reclaimed)
         return {"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 
     async def changes(self, ref: str) -> Changes:

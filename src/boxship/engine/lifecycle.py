@@ -41,7 +41,7 @@ from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.engine.update import apply_update
-from boxship.networks import AttachRequest, NetworkService
+from boxship.networks import AttachRequest, NetworkService, Sandbox
 from boxship.snapshots import Snapshotter
 from boxship.volumes import VolumeService
 
@@ -165,6 +165,8 @@ class Lifecycle:
             undo.push_async_callback(self._networks.release, sandbox)
             self.set_status(container, sandbox=sandbox)
             await self.save(container)
+        undo.callback(self._surroundings_left, container, sandbox)
+        self._surroundings_entered(container, sandbox)
         failpoints.hit("start.after-sandbox")
         document = await self._composer.compose(container, self.index)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -230,6 +232,28 @@ class Lifecycle:
                 mac_address=(endpoint.mac_address if endpoint else "") or spec.config.mac_address or "",
             )
         )
+
+    def _surroundings_entered(self, container: Container, sandbox: Sandbox | None) -> None:
+        """Tell of the networks and volumes that a container which starts has now."""
+        for network in _networks_of(container, sandbox):
+            self._networks.connected(network, container.id)
+        for mount in container.spec.mounts:
+            if mount.type == "volume":
+                self._volumes.mounted(
+                    mount.name,
+                    container.id,
+                    destination=mount.target,
+                    read_only=mount.read_only,
+                    propagation="" if mount.propagation == "rprivate" else mount.propagation,
+                )
+
+    def _surroundings_left(self, container: Container, sandbox: Sandbox | None) -> None:
+        """Tell that nothing of the container uses them any more, before its next start can say the opposite."""
+        for network in _networks_of(container, sandbox):
+            self._networks.disconnected(network, container.id)
+        for mount in container.spec.mounts:
+            if mount.type == "volume":
+                self._volumes.unmounted(mount.name, container.id)
 
     def adopt(self, container: Container, sock: socket.socket) -> Shim:
         """Follow the shim at the other end of ``sock``."""
@@ -321,6 +345,7 @@ class Lifecycle:
         if container.status.oom_killed:
             self._emit(container, "oom", {})
         self._emit(container, "die", {"exitCode": str(code), "execDuration": str(int(uptime))})
+        self._surroundings_left(container, sandbox)
         if delay is not None:
             container.restart_delay = delay
             container.restart_timer = self._spawn(self._restart_after(container, delay))
@@ -370,6 +395,12 @@ class Lifecycle:
         self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool = True
     ) -> bool:
         """Stop a container: signal, wait ``timeout`` seconds (-1 for ever), SIGKILL. Return False when it was stopped."""
+        stopped = await self._stop(container, timeout=timeout, signal=signal, by_user=by_user)
+        if stopped:
+            self._emit(container, "stop", {})
+        return stopped
+
+    async def _stop(self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool) -> bool:
         if container.status.state is State.RESTARTING:
             container.cancel_restart()
             self.set_status(
@@ -377,7 +408,6 @@ class Lifecycle:
             )
             await self.save(container)
             container.wake_exit()
-            self._emit(container, "stop", {})
             return True
         if not container.status.alive:
             return False
@@ -394,7 +424,6 @@ class Lifecycle:
             await self._signal(container, number)
         if number == signals.SIGKILL and not await self._killed(container):
             raise _stuck(container)
-        self._emit(container, "stop", {})
         return True
 
     async def _killed(self, container: Container) -> bool:
@@ -558,7 +587,7 @@ class Lifecycle:
                         f"You cannot remove a {state} container {container.id}. "
                         f"{advice} the container before attempting removal or force remove"
                     )
-                await self.stop(container, timeout=0, signal=signals.SIGKILL)
+                await self._stop(container, timeout=0, signal=signals.SIGKILL, by_user=True)
             container.cancel_restart()
             await self._whole(self._remove_stopped(container, volumes=volumes))
 
@@ -678,6 +707,12 @@ async def _within(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def _networks_of(container: Container, sandbox: Sandbox | None) -> list[str]:
+    if container.spec.host_config.network_mode == "host":
+        return ["host"]
+    return [endpoint.network_id for endpoint in sandbox.endpoints] if sandbox is not None else []
 
 
 def _stuck(container: Container) -> SystemFailure:

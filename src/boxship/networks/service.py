@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Any
 
 import msgspec
 
@@ -34,12 +33,19 @@ from boxship.networks.ports import PortTable, PortTaken, read_random_range, rese
 from boxship.spec.docker.network import IPAMPool, NetworkInspect
 from boxship.store import Store
 
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+"""Publish an event: object type, action, id, attributes."""
+
 _INSTANCE = re.compile(r"[A-Za-z0-9_]+")
 _RESTORE_PAUSE = (
     0.2  # seconds between two repairs of the firewall, so that a quarrel with another program stays bounded
 )
 
 _log = logging.getLogger(__name__)
+
+
+def _tell_nobody(type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
+    """The events of a service whose user listens to none."""
 
 
 class NetworkService:
@@ -57,6 +63,7 @@ class NetworkService:
         instance: str,
         options: NetworkOptions,
         namespaces: NamespaceFactory,
+        emit: Emit = _tell_nobody,
         now_ns: Callable[[], int] = clock.now_ns,
         host_resolv_conf: Callable[[], str] = files.read_host_resolv_conf,
     ) -> None:
@@ -68,6 +75,7 @@ class NetworkService:
         self._instance = instance
         self._alias = bridge.owner_alias(instance)
         self._options = options
+        self._emit = emit
         self._now_ns = now_ns
         self._host_resolv_conf = host_resolv_conf
         self._pool = NamespacePool(namespaces, self._directory)
@@ -154,6 +162,14 @@ class NetworkService:
                 self._free(attached)
         await asyncio.to_thread(namespaces.remove, sandbox.key)
 
+    def connected(self, ref: str, container_id: str) -> None:
+        """Note that a container that starts is in the network of this id or name, "host" too."""
+        self._tell("connect", ref, container_id)
+
+    def disconnected(self, ref: str, container_id: str) -> None:
+        """Note that a container left a network, since it ended."""
+        self._tell("disconnect", ref, container_id)
+
     def rename(self, container_id: str, name: str) -> None:
         """Show a container under a new name."""
         if container_id in self._attached:
@@ -178,12 +194,13 @@ class NetworkService:
         """Refuse: the networks that there are can't be removed; raises Forbidden or NotFound."""
         raise Forbidden(f"{self._find(ref).name} is a pre-defined network and cannot be removed")
 
-    async def prune(self, filters: Filters) -> dict[str, Any]:
-        """Remove the networks that nobody uses: none, for the built-in ones stay. Raises InvalidInput for wrong filters."""
-        catalog.check_prune(filters, self._now_ns())
-        return {"NetworksDeleted": []}
-
     # -- parts of the above ------------------------------------------------------------------------------------------
+
+    def _tell(self, action: str, ref: str, container_id: str) -> None:
+        for network in self._networks:
+            if ref in (network.id, network.name):
+                attributes = {"container": container_id, "name": network.name, "type": network.driver}
+                self._emit("network", action, network.id, attributes)
 
     def _find(self, ref: str) -> Network:
         return catalog.find(self._visible(), ref)

@@ -94,16 +94,23 @@ class ReadTransaction:
         """Return all directories with their owners, sorted by path."""
         return [Owner(*row) for row in self._connection.execute("SELECT path, kind, id FROM owners ORDER BY path")]
 
-    def events(self, *, since_ns: int = 0, until_ns: int = 0, limit: int = 0) -> Sequence[bytes]:
-        """Return the documents of past events in the order they were appended.
+    def events(
+        self, *, after: int = 0, since_ns: int = 0, until_ns: int = 0, limit: int = 0
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return ``(number, document)`` of past events in the order they were appended.
 
-        ``since_ns`` and ``until_ns`` are inclusive bounds (0: none); ``limit`` keeps the newest so many (0: all).
+        Only those numbered above ``after``. ``since_ns`` and ``until_ns`` are inclusive bounds (0: none); ``limit`` ends
+        the list after so many (0: all).
         """
-        rows = self._connection.execute(
-            "SELECT document FROM events WHERE time_ns >= ? AND time_ns <= ? ORDER BY number DESC LIMIT ?",
-            (since_ns, until_ns or 2**63 - 1, limit or -1),
+        return self._connection.execute(
+            "SELECT number, document FROM events WHERE number > ? AND time_ns >= ? AND time_ns <= ? ORDER BY number LIMIT ?",
+            (after, since_ns, until_ns or 2**63 - 1, limit or -1),
         ).fetchall()
-        return [document for (document,) in reversed(rows)]
+
+    def last_event(self) -> int:
+        """Return the highest number that an event ever had, 0 before the first."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        return 0 if row is None else int(row[0])
 
     def leased(self, now_ns: int) -> set[str]:
         """Return the digests that leases protect which have not expired at ``now_ns``."""
@@ -196,13 +203,19 @@ class Transaction(ReadTransaction):
         """Forget the directory, after it is gone."""
         self._connection.execute("DELETE FROM owners WHERE path = ?", (path,))
 
-    def append_event(self, time_ns: int, document: bytes) -> None:
-        """Append to the history, of which the newest 10,000 events are kept."""
-        number = self._connection.execute(
-            "INSERT INTO events (time_ns, document) VALUES (?, ?)", (time_ns, document)
-        ).lastrowid
-        assert number is not None
-        self._connection.execute("DELETE FROM events WHERE number <= ?", (number - EVENTS_KEPT,))
+    def append_event(self, number: int, time_ns: int, document: bytes) -> None:
+        """Append to the history, of which the newest 10,000 events are kept. ``number`` is above all earlier ones."""
+        self._connection.execute(
+            "INSERT INTO events (number, time_ns, document) VALUES (?, ?, ?)", (number, time_ns, document)
+        )
+        self._connection.execute(
+            "DELETE FROM events WHERE number <= (SELECT number FROM events ORDER BY number DESC LIMIT 1 OFFSET ?)",
+            (EVENTS_KEPT,),
+        )
+
+    def forget_events(self, before_ns: int) -> None:
+        """Delete the events of before a moment from the history."""
+        self._connection.execute("DELETE FROM events WHERE time_ns < ?", (before_ns,))
 
     def lease(self, name: str, expires_ns: int) -> None:
         """Open a lease, or move the end of an open one."""

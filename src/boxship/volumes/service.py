@@ -11,7 +11,7 @@ import asyncio
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _OPTIONS = frozenset(("type", "o", "device", "size"))
 
 
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+"""Publish an event: object type, action, id, attributes."""
+
+
+def _tell_nobody(type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
+    """The events of a service whose user listens to none."""
+
+
 class _Row(msgspec.Struct, frozen=True, kw_only=True):
     """What the store keeps; ``users`` are the ids of the containers that refer to the volume."""
 
@@ -43,11 +51,14 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
 class VolumeService:
     """All volumes below one directory."""
 
-    def __init__(self, store: Store, root: str, *, now_ns: Callable[[], int] = clock.now_ns) -> None:
+    def __init__(
+        self, store: Store, root: str, *, emit: Emit = _tell_nobody, now_ns: Callable[[], int] = clock.now_ns
+    ) -> None:
         """``root`` is the directory of all volumes; it is made with the first one."""
         self._store = store
         self._root = root
         self._now_ns = now_ns
+        self._emit = emit
         self._changing = asyncio.Lock()  # directories follow their rows one change at a time
 
     # -- what the API asks -------------------------------------------------------------------------------------------
@@ -95,6 +106,7 @@ class VolumeService:
                 except OSError as exc:
                     await self._store.write(functools.partial(self._delete_row, name))
                     raise SystemFailure(f"create {name}: {exc.strerror}") from exc
+                self._emit(KIND, "create", name, {"driver": "local"})
         return self._volume(found)
 
     async def inspect(self, name: str) -> Volume:
@@ -127,6 +139,7 @@ class VolumeService:
                 continue  # somebody was quicker
             deleted.append(row.name)
             reclaimed += size
+        self._emit(KIND, "prune", "", {"reclaimed": str(reclaimed)})
         return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
     async def usage(self) -> Sequence[Volume]:
@@ -149,6 +162,21 @@ class VolumeService:
                 tx.put(KIND, name, msgspec.json.encode(msgspec.structs.replace(row, users=users)))
 
         await self._store.write(add)
+
+    def mounted(self, name: str, container_id: str, *, destination: str, read_only: bool, propagation: str) -> None:
+        """Note that a container that starts has a volume at ``destination``."""
+        attributes = {
+            "driver": "local",
+            "container": container_id,
+            "destination": destination,
+            "read/write": "false" if read_only else "true",
+            "propagation": propagation,
+        }
+        self._emit(KIND, "mount", name, attributes)
+
+    def unmounted(self, name: str, container_id: str) -> None:
+        """Note that a container has a volume no more, since it ended."""
+        self._emit(KIND, "unmount", name, {"driver": "local", "container": container_id})
 
     async def unuse(self, name: str, container_id: str) -> None:
         """Forget what :meth:`use` noted; what is not noted is no error."""
@@ -214,6 +242,7 @@ class VolumeService:
                 await self._store.write(functools.partial(self._delete_row, name))
             except OSError as exc:
                 raise SystemFailure(f"remove {name}: {exc.strerror}") from exc
+        self._emit(KIND, "destroy", name, {"driver": "local"})
         if trash:
             try:
                 await asyncio.to_thread(self._remove_tree, trash)

@@ -1,4 +1,4 @@
-"""Names, signals, ids, updates and filters of events."""
+"""Names, signals, ids and updates."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from boxship.base.errors import Conflict, InvalidInput
 from boxship.engine.container import ContainerIndex
 from boxship.engine.model import NameInUse, check_name
 from boxship.engine.names import random_name
-from boxship.engine.observation.events import matches
 from boxship.engine.observation.system import engine_id
 from boxship.engine.signals import parse_signal
 from boxship.engine.update import apply_update
 from boxship.spec.docker.container import HostConfig
-from boxship.spec.docker.system import EventActor, EventMessage
 
 SAME = random.Random(1)
 
@@ -76,30 +74,3 @@ def test_update_changes_only_what_is_set() -> None:
 def test_update_refuses_conflicts() -> None:
     with pytest.raises(Conflict, match="CPU Quota cannot be updated as NanoCPUs has already been set"):
         apply_update(HostConfig(nano_cpus=10**9), {"CpuQuota": 1000})
-
-
-EVENT = EventMessage(
-    type="container",
-    action="exec_start: sh",
-    actor=EventActor(id="abc", attributes={"image": "img", "name": "web", "l": "1"}),
-    time=1,
-    time_nano=1,
-)
-
-
-@pytest.mark.parametrize(
-    ("filters", "found"),
-    [
-        ({"type": ["container"]}, True),
-        ({"event": ["exec_start"]}, True),
-        ({"event": ["die"]}, False),
-        ({"container": ["web"]}, True),
-        ({"container": ["ab"]}, True),
-        ({"image": ["img"]}, True),
-        ({"label": ["l=1"]}, True),
-        ({"label": ["l=2"]}, False),
-        ({"network": ["web"]}, False),
-    ],
-)
-def test_event_filters(filters: dict[str, list[str]], found: bool) -> None:
-    assert matches(EVENT, filters) is found

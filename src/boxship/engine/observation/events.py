@@ -1,46 +1,74 @@
 """The event bus: what happened, to live listeners and kept in the store for ``--since``.
 
-Events are numbered as they are emitted. A listener keeps its place in a ring of recent events; one that falls behind the
-ring catches up from the store, so a slow reader loses nothing and costs no memory.
+Theory of operation. Every event has the next number of one counter, which goes on over restarts. The newest events are in a
+ring in memory; those that are kept are in the store under their number a moment later. A listener is nothing but the number
+that it has reached: it goes on from the ring, or, when it has fallen behind that, from the store in pages. So a slow reader
+loses nothing that is kept and costs no memory.
+
+What an engine does for itself all the time (the processes of health checks) is in the ring but not in the store: a probe a
+second would push everything else out of the history within the hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from boxship.base import clock
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import SystemFailure
+from boxship.engine.observation import event_filters
+from boxship.engine.observation.event_filters import Filters
 from boxship.spec.docker.system import EventActor, EventMessage
-from boxship.store import Store
+from boxship.store import Store, Transaction
 
-RING_SIZE = 2048
-_ACTOR_FILTERS = frozenset(
-    ["config", "container", "daemon", "image", "network", "node", "plugin", "secret", "service", "volume"]
-)
-_FILTERS = _ACTOR_FILTERS | {"event", "label", "scope", "type"}
+log = logging.getLogger(__name__)
+
+RING_SIZE = 2048  # events in memory
+PAGE = 512  # events read from the store at a time
+KEPT_NS = 30 * 24 * 3600 * 10**9  # the history's age; the store bounds its number
+UNSAVED_LIMIT = 8192  # events that may wait for a store that does not write; older ones are lost to the history
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventMessage).decode
 
 
-class EventBus:
-    """Emits, stores and serves events; all methods belong to one loop."""
+class _Entry(NamedTuple):
+    number: int
+    event: EventMessage
 
-    def __init__(self, store: Store) -> None:
+
+class EventBus:
+    """Emits, stores and serves events; all methods belong to one loop. ``last`` is the number of the last event so far."""
+
+    def __init__(self, store: Store, *, last: int = 0, now_ns: Callable[[], int] = clock.now_ns) -> None:
         self._store = store
-        self._ring: deque[EventMessage] = deque(maxlen=RING_SIZE)
-        self._emitted = 0  # by this process; the ring holds the newest of them
+        self._last = last
+        self._now_ns = now_ns
+        self._ring: deque[_Entry] = deque(maxlen=RING_SIZE)
         self._arrived = asyncio.Event()
-        self._unsaved: list[EventMessage] = []
+        self._unsaved: deque[_Entry] = deque(maxlen=UNSAVED_LIMIT)
         self._saving: asyncio.Task[None] | None = None
         self.listeners = 0
 
-    def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
-        """Publish one event now; it reaches the store a moment later, in order."""
-        now = max(clock.now_ns(), self._ring[-1].time_nano + 1 if self._ring else 0)
+    @classmethod
+    async def open(cls, store: Store) -> EventBus:
+        """Return a bus that goes on with the history in the store."""
+
+        def read() -> int:
+            with store.read() as tx:
+                return tx.last_event()
+
+        return cls(store, last=await asyncio.to_thread(read))
+
+    def emit(self, type: str, action: str, id: str, attributes: Mapping[str, str], *, kept: bool = True) -> None:
+        """Publish one event now; unless it is not to be ``kept``, it reaches the store a moment later, in order."""
+        now = self._now_ns()
         legacy: dict[str, str] = {}
         if type in ("container", "image"):
             legacy = {"status": action, "id": id}
@@ -54,53 +82,50 @@ class EventBus:
             time_nano=now,
             **legacy,
         )
-        self._ring.append(event)
-        self._emitted += 1
+        self._last += 1
+        entry = _Entry(self._last, event)
+        self._ring.append(entry)
         self._arrived.set()
         self._arrived = asyncio.Event()
-        self._unsaved.append(event)
-        if self._saving is None:
-            self._saving = asyncio.get_running_loop().create_task(self._save())
+        if kept:
+            self._unsaved.append(entry)
+            if self._saving is None:
+                self._saving = asyncio.get_running_loop().create_task(self._save())
 
-    def stream(self, *, since: int, until: int, filters: Mapping[str, Sequence[str]]) -> AsyncIterator[EventMessage]:
-        """Return stored events from ``since``, then live ones up to ``until`` (ns since 1970, 0 "no bound").
+    def stream(self, *, since: int, until: int, filters: Filters) -> AsyncIterator[EventMessage]:
+        """Return events from ``since`` up to ``until`` (ns since 1970, 0 "not given").
 
-        Raises InvalidInput at once for a filter that does not exist.
+        With either of them the history comes first. Raises InvalidInput at once for a filter that does not exist.
         """
-        check_filters(filters)
+        event_filters.check(filters)
         return self._stream(since=since, until=until, filters=filters)
 
-    async def _stream(
-        self, *, since: int, until: int, filters: Mapping[str, Sequence[str]]
-    ) -> AsyncIterator[EventMessage]:
+    async def _stream(self, *, since: int, until: int, filters: Filters) -> AsyncIterator[EventMessage]:
         self.listeners += 1
+        history = self._last  # what is above this number happened while we listen
+        position = 0 if since or until else history
         try:
-            position, seen = self._emitted, since - 1
-            if since:
-                for event in await self._stored(since, until):
-                    seen = event.time_nano
-                    if matches(event, filters):
-                        yield event
             while True:
                 arrived = self._arrived
-                while position < self._emitted:
-                    oldest = self._emitted - len(self._ring)
-                    if position < oldest:
-                        missed = await self._stored(seen + 1, until)
-                        oldest = self._emitted - len(self._ring)
-                        position = self._emitted
-                    else:
-                        missed = list(self._from(position - oldest))
-                        position = self._emitted
-                    for event in missed:
-                        if until and event.time_nano > until:
-                            return
-                        if event.time_nano <= seen:
-                            continue
-                        seen = event.time_nano
-                        if matches(event, filters):
+                if position < self._last - len(self._ring):
+                    newest = self._last
+                    page = await self._stored(position, since, until)
+                    end = min(newest, self._last - len(self._ring))  # from here on the ring has more
+                    older = [event for number, event in page if number <= end]
+                    position = page[-1][0] if len(older) == PAGE else max(position, end)
+                    for event in older:
+                        if event_filters.matches(event, filters):
                             yield event
-                if not await _wait(arrived, until):
+                    continue
+                for number, event in self._behind(position):
+                    position = number
+                    if until and event.time_nano > until:
+                        return
+                    if number <= history and event.time_nano < since:
+                        continue
+                    if event_filters.matches(event, filters):
+                        yield event
+                if position == self._last and not await _wait(arrived, until):
                     return
         finally:
             self.listeners -= 1
@@ -110,67 +135,38 @@ class EventBus:
         if self._saving is not None:
             await self._saving
 
-    def _from(self, index: int) -> Iterator[EventMessage]:
-        return (self._ring[i] for i in range(index, len(self._ring)))
+    def _behind(self, position: int) -> Sequence[_Entry]:
+        """Return what the ring holds after ``position``, which is not before the ring."""
+        return list(itertools.islice(self._ring, position - (self._last - len(self._ring)), None))
 
-    async def _stored(self, since: int, until: int) -> list[EventMessage]:
+    async def _stored(self, after: int, since: int, until: int) -> Sequence[tuple[int, EventMessage]]:
         if self._saving is not None:
             await asyncio.shield(self._saving)
 
-        def read() -> list[EventMessage]:
+        def read() -> Sequence[tuple[int, EventMessage]]:
             with self._store.read() as tx:
-                return [_decode(document) for document in tx.events(since_ns=since, until_ns=until)]
+                rows = tx.events(after=after, since_ns=since, until_ns=until, limit=PAGE)
+            return [(number, _decode(document)) for number, document in rows]
 
         return await asyncio.to_thread(read)
 
     async def _save(self) -> None:
         try:
             while self._unsaved:
-                batch, self._unsaved = self._unsaved, []
+                batch = list(self._unsaved)
+                self._unsaved.clear()
 
-                def append(tx: object, batch: list[EventMessage] = batch) -> None:
-                    for event in batch:
-                        tx.append_event(event.time_nano, _encode(event))  # type: ignore[attr-defined]
+                def append(tx: Transaction, batch: Sequence[_Entry] = batch) -> None:
+                    for number, event in batch:
+                        tx.append_event(number, event.time_nano, _encode(event))
+                    tx.forget_events(batch[-1].event.time_nano - KEPT_NS)
 
-                await self._store.write(append, durable=False)
+                try:
+                    await self._store.write(append, durable=False)
+                except SystemFailure as exc:
+                    log.warning("%d events are missing in the history: %s", len(batch), exc)
         finally:
             self._saving = None
-
-
-def check_filters(filters: Mapping[str, Sequence[str]]) -> None:
-    """Raise InvalidInput for a filter key that events do not have."""
-    for key in filters:
-        if key not in _FILTERS:
-            raise InvalidInput(f"invalid filter '{key}'")
-
-
-def matches(event: EventMessage, filters: Mapping[str, Sequence[str]]) -> bool:
-    """Return whether the event passes all filters; several values of one key are alternatives."""
-    return all(_matches(event, key, values) for key, values in filters.items() if values)
-
-
-def _matches(event: EventMessage, key: str, values: Sequence[str]) -> bool:
-    attributes = event.actor.attributes
-    if key == "type":
-        return event.type in values
-    if key == "event":
-        # "exec_start: sh" is found by exec_start, "health_status: healthy" by health_status.
-        return event.action in values or event.action.partition(":")[0] in values
-    if key == "scope":
-        return event.scope in values
-    if key == "label":
-        return all(
-            attributes.get(name) == value if equals else name in attributes
-            for name, equals, value in (v.partition("=") for v in values)
-        )
-    if event.type != key:
-        # An image filter also finds the events of containers made from it.
-        return key == "image" and event.type == "container" and attributes.get("image") in values
-    name = attributes.get("name", "")
-    if key == "image":
-        return any(value in (event.actor.id, name) or event.actor.id.startswith(value) for value in values)
-    # As in Docker, the beginning of a name will do.
-    return any(event.actor.id.startswith(value) or name.startswith(value) for value in values)
 
 
 async def _wait(arrived: asyncio.Event, until: int) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,10 +20,16 @@ from boxship.engine.processes.shims import Client, ShimGone
 from boxship.spec.docker.container import ExecConfig, ExecInspect, ExecProcess, ExecStart
 from boxship.wire import frames
 
-Emit = Callable[[Container, str, dict[str, str]], None]
-
 NOT_STARTED = 126  # the exit code of an exec whose container ended in this moment
 MAX_KEPT = 64  # ended execs per container that inspect still answers for
+
+
+class Emit(Protocol):
+    """Publishes an event of a container; the engine's own processes are not ``kept`` in the history."""
+
+    def __call__(
+        self, container: Container, action: str, attributes: dict[str, str], /, *, kept: bool = True
+    ) -> None: ...
 
 
 class NoSuchExec(NotFound):
@@ -49,7 +55,7 @@ class ExecFailed(InvalidInput):
 class Exec:
     """One exec: configuration, and what became of it."""
 
-    def __init__(self, id: str, container: Container, config: ExecConfig) -> None:
+    def __init__(self, id: str, container: Container, config: ExecConfig, *, transient: bool = False) -> None:
         self.id = id
         self.container = container
         self.config = config
@@ -59,7 +65,12 @@ class Exec:
         self.pid = 0
         self.exit_code: int | None = None
         self.ended = asyncio.Event()
-        self.transient = False  # forgotten when it ends: nobody will ask for it
+        self.transient = transient  # the engine's own: forgotten when it ends, nobody will ask for it
+
+    @property
+    def command(self) -> str:
+        """What its events show: program, a space, arguments, if any."""
+        return f"{self.words[0]} {' '.join(self.words[1:])}"
 
     @property
     def multiplexed(self) -> bool:
@@ -80,15 +91,17 @@ class ExecService:
         """Check and remember an exec; nothing starts."""
         found = self._index.find(container)
         _check_running(found, container)
-        execution = Exec(new_id(), found, config)
+        return self._create(Exec(new_id(), found, config)).id
+
+    def _create(self, execution: Exec) -> Exec:
         if not execution.words:
             raise InvalidInput("No exec command specified")
-        parse_detach_keys(config.detach_keys or None)
+        parse_detach_keys(execution.config.detach_keys or None)
         self._execs[execution.id] = execution
-        found.exec_ids.append(execution.id)
-        self._forget_old(found)
-        self._emit(found, f"exec_create: {' '.join(execution.words)}", {"execID": execution.id})
-        return execution.id
+        execution.container.exec_ids.append(execution.id)
+        self._forget_old(execution.container)
+        self._tell(execution, f"exec_create: {execution.command}", {})
+        return execution
 
     async def inspect(self, id: str) -> ExecInspect:
         """Describe an exec."""
@@ -148,11 +161,11 @@ class ExecService:
     def exited(self, container: Container, event: dict[str, Any]) -> None:
         """Record the end of an exec, as its shim reported it."""
         execution = self._execs.get(str(event["exec_id"]))
-        if execution is not None:
+        if execution is not None and execution.container is container:
             execution.running = False
             execution.exit_code = int(event["code"])
             execution.ended.set()
-            self._emit(container, "exec_die", {"execID": execution.id, "exitCode": str(execution.exit_code)})
+            self._tell(execution, "exec_die", {"exitCode": str(execution.exit_code)})
             if execution.transient:
                 self._discard(execution)
 
@@ -169,8 +182,9 @@ class ExecService:
         """
         try:
             config = ExecConfig(cmd=words, attach_stdout=client.stdout, attach_stderr=client.stderr)
-            execution = self._find(await self.create(container.id, config))
-            execution.started = execution.transient = True
+            _check_running(container, container.id)
+            execution = self._create(Exec(new_id(), container, config, transient=True))
+            execution.started = True
             try:
                 await self._begin(execution, client, None)
             except BaseException:
@@ -225,6 +239,8 @@ class ExecService:
         }
         if client is not None:
             fields |= client.request()
+        # As Docker does, before anybody knows whether the program exists; its end may be told before the answer comes.
+        self._tell(execution, f"exec_start: {execution.command}", {})
         try:
             answer = await self._ask(container, fields, client)
             if not answer.get("ok"):
@@ -237,7 +253,9 @@ class ExecService:
             raise
         execution.pid = int(answer["pid"])
         execution.running = execution.exit_code is None
-        self._emit(container, f"exec_start: {' '.join(execution.words)}", {"execID": execution.id})
+
+    def _tell(self, execution: Exec, action: str, attributes: dict[str, str]) -> None:
+        self._emit(execution.container, action, {"execID": execution.id, **attributes}, kept=not execution.transient)
 
     async def _ask(self, container: Container, fields: dict[str, Any], client: Client | None) -> dict[str, Any]:
         if container.shim is None:
