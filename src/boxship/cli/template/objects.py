@@ -21,6 +21,7 @@ BAD_TEMPLATE = 64
 MAPS = frozenset(
     (
         "Annotations",
+        "Attributes",
         "AuxiliaryAddresses",
         "Config.Options",
         "Containers",
