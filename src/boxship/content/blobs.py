@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -14,11 +15,15 @@ from boxship.base import clock
 from boxship.base.errors import NotFound, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content.digest import of_bytes, parse
-from boxship.content.ingest import Descriptor, Ingest
+from boxship.content.ingest import Descriptor, Ingest, SizeMismatch
+from boxship.content.partial import MAP, PREFIX, Partial
+from boxship.linux import fs
 from boxship.store import ReadTransaction, Store, Transaction
 
 KIND = "blob"
 LEASE_NS = 24 * 3600 * 1_000_000_000  # how long a blob without a user is kept for an operation that never ended
+PARTIAL_NS = 7 * LEASE_NS  # how long an interrupted download may be continued
+BLOB_LIMIT = 1 << 40  # bytes of one blob that arrives in pieces
 DOCUMENT_LIMIT = 4 * 1024 * 1024  # manifests and configs: what registries accept
 _CHUNK = 1024 * 1024
 _ALGORITHMS = ("sha256", "sha512")
@@ -84,17 +89,84 @@ class ContentStore:
         that exists replaces its file, which repairs a damaged one. Raises InvalidDigest, OSError.
         """
 
-        def keep(path: str, descriptor: Descriptor) -> None:
-            self._keep(path, descriptor, lease)
+        def keep(path: str, descriptor: Descriptor, durable: bool) -> None:
+            self._keep(path, descriptor, lease, durable=durable)
 
         path = os.path.join(self._ingests, new_id())
         return Ingest(path, keep, expected_digest=expected_digest, expected_size=expected_size)
+
+    def partial(self, digest: str, size: int, *, lease: str | None = None) -> Partial:
+        """Open a blob that arrives in pieces, with what an earlier attempt left of it; see :class:`Partial`.
+
+        One at a time per digest. Raises InvalidDigest, SizeMismatch beyond BLOB_LIMIT, OSError.
+        """
+        algorithm, encoded = parse(digest)
+        if size > BLOB_LIMIT:
+            raise SizeMismatch(BLOB_LIMIT, size)
+
+        def keep(path: str, descriptor: Descriptor, durable: bool) -> None:
+            self._keep(path, descriptor, lease, durable=durable)
+
+        return Partial(os.path.join(self._ingests, f"{PREFIX}{algorithm}-{encoded}"), digest, size, keep)
+
+    def partials(self) -> list[tuple[str, int]]:
+        """Return the digest and the bytes on disk of each blob that has arrived in part, or is just arriving."""
+        found = []
+        with os.scandir(self._ingests) as entries:
+            for entry in entries:
+                if entry.name.startswith(PREFIX) and not entry.name.endswith(MAP):
+                    algorithm, _, encoded = entry.name.removeprefix(PREFIX).partition("-")
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((f"{algorithm}:{encoded}", entry.stat(follow_symlinks=False).st_blocks * 512))
+        return found
+
+    def drop_partials(self, *, keep: Collection[str] = (), older_ns: int = 0) -> int:
+        """Remove what interrupted downloads left, but of digests in ``keep`` and what was written after ``older_ns`` ago.
+
+        Returns the bytes freed.
+        """
+        freed = 0
+        before = clock.now_ns() - older_ns
+        for digest, size in self.partials():
+            algorithm, _, encoded = digest.partition(":")
+            path = os.path.join(self._ingests, f"{PREFIX}{algorithm}-{encoded}")
+            if digest in keep:
+                continue
+            try:
+                if os.stat(path, follow_symlinks=False).st_mtime_ns > before:
+                    continue
+            except FileNotFoundError:
+                continue
+            _unlink(path)
+            _unlink(path + MAP)
+            freed += size
+        return freed
 
     def add(self, data: bytes, media_type: str = "", *, lease: str | None = None) -> str:
         """Store ``data`` and return its digest."""
         with self.ingest(of_bytes(data), len(data), lease=lease) as ingest:
             ingest.write(data)
             return ingest.commit(media_type).digest
+
+    def protect(self, digest: str, lease: str) -> bool:
+        """Put a blob that is here under an open lease; return whether it is here. Raises InvalidDigest."""
+        parse(digest)
+
+        def change(transaction: Transaction) -> bool:
+            if transaction.get(KIND, digest) is None:
+                return False
+            transaction.protect(lease, digest)
+            return True
+
+        return self._store.write_now(change, durable=False) and os.path.exists(self.path(digest))
+
+    def sync(self) -> None:
+        """Make everything durable that was committed with ``durable=False``. Raises OSError."""
+        fd = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fs.syncfs(fd)
+        finally:
+            os.close(fd)
 
     def lease(self, name: str, *, now_ns: int | None = None) -> None:
         """Open or prolong a lease for an operation whose blobs have no user yet."""
@@ -194,7 +266,7 @@ class ContentStore:
                 _unlink(self.path(digest))
         return sum(size for _, size in gone)
 
-    def _keep(self, path: str, descriptor: Descriptor, lease: str | None) -> None:
+    def _keep(self, path: str, descriptor: Descriptor, lease: str | None, *, durable: bool) -> None:
         """Move a finished ingest to its place and write its row."""
         target = self.path(descriptor.digest)
         document = _encode(_Row(descriptor.size, descriptor.media_type, clock.now_ns()))
@@ -208,17 +280,19 @@ class ContentStore:
             known = self.exists(descriptor.digest)
             os.rename(path, target)
             try:
-                _fsync_directory(os.path.dirname(target))
-                self._store.write_now(change)
+                if durable:
+                    _fsync_directory(os.path.dirname(target))
+                self._store.write_now(change, durable=durable)
             except BaseException:
                 if not known:
                     _unlink(target)
                 raise
 
     def _sweep(self) -> Swept:
-        ingests = _names_in(self._ingests)
+        ingests = [name for name in _names_in(self._ingests) if not name.startswith(PREFIX)]
         for name in ingests:
             _unlink(os.path.join(self._ingests, name))
+        self.drop_partials(older_ns=PARTIAL_NS)
         files = {
             f"{algorithm}:{name}"
             for algorithm in _ALGORITHMS

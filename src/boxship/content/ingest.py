@@ -43,7 +43,7 @@ class Ingest:
     def __init__(
         self,
         path: str,
-        keep: Callable[[str, Descriptor], None],
+        keep: Callable[[str, Descriptor, bool], None],
         *,
         expected_digest: str | None,
         expected_size: int | None,
@@ -77,9 +77,10 @@ class Ingest:
             view = view[os.write(self._fd, view) :]
         return length
 
-    def commit(self, media_type: str = "") -> Descriptor:
+    def commit(self, media_type: str = "", *, durable: bool = True) -> Descriptor:
         """Check the bytes, make them durable and give them their name.
 
+        ``durable`` False leaves it to the caller to sync the file system before anything durable refers to the blob.
         Raises DigestMismatch or SizeMismatch (nothing is kept), OSError when the disk fails.
         """
         if self._fd < 0:
@@ -90,9 +91,10 @@ class Ingest:
         if self._expected_digest is not None and digest != self._expected_digest:
             raise DigestMismatch(self._expected_digest, digest)
         os.fchmod(self._fd, 0o400)
-        os.fsync(self._fd)
+        if durable:
+            os.fsync(self._fd)
         descriptor = Descriptor(digest, self.size, media_type)
-        self._keep(self._path, descriptor)
+        self._keep(self._path, descriptor, durable)
         os.close(self._fd)
         self._fd = -1
         return descriptor

@@ -75,7 +75,7 @@ def find(transaction: ReadTransaction, ref: str) -> str:
             raise NoSuchImage(ref)
         return id
     parsed = reference.parse(ref).with_default_tag()
-    named = transaction.lookup(IMAGE, str(parsed))
+    named = transaction.lookup(IMAGE, str(parsed._replace(tag=None) if parsed.digest else parsed))
     if named is None and parsed.digest is not None and transaction.get(IMAGE, parsed.digest) is not None:
         named = parsed.digest
     if named is not None:

@@ -22,6 +22,7 @@ def inspect(image: Image, driver: GraphDriver) -> ImageInspect:
     return ImageInspect(
         id=image.id,
         repo_tags=list(image.references),
+        repo_digests=list(image.digests),
         parent=image.parent,
         comment=comment,
         created=document.created or "",
@@ -73,7 +74,7 @@ def summary(image: Image, *, shared_size: int, containers: int) -> ImageSummary:
         id=image.id,
         parent_id=image.parent,
         repo_tags=list(image.references),
-        repo_digests=[],
+        repo_digests=list(image.digests),
         created=image_filters.seconds_of(image.image_config.created),
         size=image.size,
         shared_size=shared_size,

@@ -1,10 +1,11 @@
 """Layers: from a tar stream to a snapshot and a blob, shared by all images that stack them the same way, and away again.
 
 Theory of operation. An :class:`Addition` is one import, load, pull or commit. It *holds* the chain IDs it works with, puts
-blobs under a lease, unpacks layers into snapshots, and writes all rows in one transaction at its end. A layer is in use
-while an image's row names it or an addition holds it; what is not in use is dropped: its row first, then its snapshot
-(which stays as long as a container stands on it), then its blob. So an addition that fails or is killed shows nothing, and
-what it left is recognised by having no row.
+blobs under a lease, unpacks layers into snapshots, and at its end syncs the disk once and writes all rows in one
+transaction. A layer is in use while an image's row names it or an addition holds it; what is not in use is dropped: its row
+first, then its snapshot (which stays as long as a container stands on it), then its blob. So an addition that fails or is
+killed shows nothing, and what it left is recognised by having no row. A layer that one addition has unpacked can be used by
+others before either has ended.
 
 All of this blocks on the disk: call it from threads.
 """
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from boxship import content
 from boxship.base import clock
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.ids import new_id
@@ -29,6 +31,7 @@ from boxship.images.streams import PIECE, Peekable, Tee
 from boxship.snapshots.compression import CompressionBomb, Decompressed, GzipWriter, InvalidCompression, detect
 from boxship.snapshots.snapshotter import (
     EXTRACTION,
+    Applied,
     HasChildren,
     NoSuchSnapshot,
     SnapshotExists,
@@ -36,7 +39,7 @@ from boxship.snapshots.snapshotter import (
 )
 from boxship.snapshots.tar_reader import InvalidTar, Readable
 from boxship.spec.oci import Descriptor, digest_of
-from boxship.spec.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from boxship.spec.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from boxship.store import ReadTransaction, Store, Transaction
 
 LEASE = "images"  # one for all additions: it ends with the last of them
@@ -55,6 +58,7 @@ class NewImage(NamedTuple):
     layers: Sequence[str]  # chain IDs, bottom first
     names: Sequence[str]  # normalised references that shall mean it
     parent: str = ""
+    manifest: str = ""  # digest of the blob with the manifest it came with
 
 
 class LayerStore:
@@ -66,6 +70,7 @@ class LayerStore:
         self.snapshotter = snapshotter
         self._lock = threading.Lock()  # guards what is held, and every decision that depends on it
         self._held: Counter[str] = Counter()
+        self._unpacked: dict[str, LayerRow] = {}  # held ones that no row names yet
         self._additions = 0  # running
 
     def get(self, chain_id: str) -> LayerRow | None:
@@ -107,6 +112,9 @@ class LayerStore:
                 self._additions -= 1
                 self._held.subtract(addition.held)
                 self._held += Counter()  # forget the zeros
+                for chain_id in addition.held:
+                    if not self._held[chain_id]:
+                        self._unpacked.pop(chain_id, None)
                 self._end_lease()
             self.drop(addition.held)
 
@@ -114,6 +122,21 @@ class LayerStore:
         """Keep the layer from being dropped until the addition that asked for it ends."""
         with self._lock:
             self._held[chain_id] += 1
+
+    def unpacked(self, chain_id: str) -> LayerRow | None:
+        """Return what the row of a layer will be that a running addition has unpacked."""
+        with self._lock:
+            return self._unpacked.get(chain_id)
+
+    def announce(self, chain_id: str, row: LayerRow) -> None:
+        """Let other additions use a layer that is held and unpacked."""
+        with self._lock:
+            self._unpacked[chain_id] = row
+
+    def sync(self) -> None:
+        """Make durable what additions have stored. Raises OSError, SystemFailure."""
+        self.content.sync()
+        self.snapshotter.sync()
 
     def drop(self, chain_ids: Iterable[str]) -> list[str]:
         """Remove those of the layers that are not in use; return their chain IDs, upper ones first.
@@ -170,6 +193,10 @@ class Addition:
         if chain_id in self._new:
             return True
         self._hold(chain_id)
+        row = self._layers.unpacked(chain_id)
+        if row is not None:
+            self._new[chain_id] = row
+            return True
         return self._layers.get(chain_id) is not None and self._layers.snapshotter.exists(chain_id)
 
     def layer(
@@ -203,35 +230,77 @@ class Addition:
             compressor = None if kept else GzipWriter(ingest)
             incoming = Tee(raw, write=ingest.write) if kept else raw
             tar = Tee(Decompressed(incoming), write=compressor.write if compressor else None)
-            key = f"{EXTRACTION}{new_id()}"
-            snapshotter = self._layers.snapshotter
-            snapshotter.prepare(key, parent or None)
-            undo.callback(_remove_if_there, snapshotter, key)
+
+            def take(applied: Applied) -> content.Descriptor:
+                if compressor is not None:
+                    compressor.finish()
+                if blob is not None and not compression and applied.diff_id != blob.digest:
+                    raise DigestMismatch(blob.digest, applied.diff_id)
+                return ingest.commit(MEDIA_TYPES[stored_as], durable=False)
+
+            return self._unpack(tar, parent, position, diff_id, stored_as, take)
+
+    def received_layer(
+        self,
+        source: Readable,
+        parent: str,
+        take: Callable[[str], content.Descriptor],
+        *,
+        position: int,
+        diff_id: str,
+        observe: Callable[[int], None],
+    ) -> str:
+        """Unpack a layer whose blob somebody else stores just now; ``source`` ends only when the blob is whole and right.
+
+        ``take`` gets the blob's media type and gives it its name, under the lease LEASE. Otherwise as :meth:`layer`.
+        """
+        raw = Peekable(Tee(source, observe=observe))
+        with failures():
+            compression = detect(raw.peek(_MAGIC))
+            if compression and compression not in MEDIA_TYPES:
+                raise InvalidLayer(f"layer {position} is compressed with {compression}, which no media type allows")
+            media_type = MEDIA_TYPES.get(compression, OCI_LAYER)
+            tar = Tee(Decompressed(raw))
+            return self._unpack(tar, parent, position, diff_id, compression, lambda _: take(media_type))
+
+    def _unpack(
+        self,
+        tar: Tee,
+        parent: str,
+        position: int,
+        diff_id: str,
+        compression: str,
+        take: Callable[[Applied], content.Descriptor],
+    ) -> str:
+        """Make the layer's snapshot, then let ``take`` store its blob; return its chain ID."""
+        snapshotter = self._layers.snapshotter
+        key = f"{EXTRACTION}{new_id()}"
+        snapshotter.prepare(key, parent or None)
+        try:
             applied = snapshotter.apply(key, tar)
-            if compressor is not None:
-                compressor.finish()
             if diff_id and applied.diff_id != diff_id:
                 raise InvalidLayer(
                     f'invalid diffID for layer {position}: expected "{diff_id}", got "{applied.diff_id}"'
                 )
-            if blob is not None and not compression and applied.diff_id != blob.digest:
-                raise DigestMismatch(blob.digest, applied.diff_id)
-            stored = ingest.commit(MEDIA_TYPES[stored_as])
+            stored = take(applied)
             chain_id = next_chain_id(parent, applied.diff_id)
             self._hold(chain_id)
             try:
-                snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size)
+                snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size, durable=False)
             except SnapshotExists:
                 pass  # another addition brought the same layer meanwhile; ours is removed
-        self._new[chain_id] = LayerRow(
+        finally:
+            _remove_if_there(snapshotter, key)
+        row = self._new[chain_id] = LayerRow(
             diff_id=applied.diff_id,
             parent=parent,
             size=applied.size,
             tar_size=tar.count,
             blob=stored.digest,
             blob_size=stored.size,
-            compression=stored_as,
+            compression=compression,
         )
+        self._layers.announce(chain_id, row)
         return chain_id
 
     def diff_id(self, chain_id: str) -> str:
@@ -254,7 +323,10 @@ class Addition:
                 moved |= _put_image(transaction, image, now_ns)
             return moved
 
-        return self._layers.store.write_now(change)
+        with failures():
+            if self._new or any(image.manifest for image in images):
+                self._layers.sync()
+            return self._layers.store.write_now(change)
 
     def _hold(self, chain_id: str) -> None:
         self._layers.hold(chain_id)
@@ -291,6 +363,8 @@ def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[s
         if known is None
         else decode_image(known)
     )
+    if image.manifest:
+        row = msgspec.structs.replace(row, manifest=image.manifest)
     if image.names:
         row = msgspec.structs.replace(row, tagged_ns=now_ns)
     transaction.put(IMAGE, id, encode(row))
@@ -305,7 +379,8 @@ def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[s
 
 
 def _referenced_blobs(transaction: ReadTransaction) -> set[str]:
-    return {decode_layer(document).blob for _, document in transaction.list(LAYER)}
+    images = (decode_image(document) for _, document in transaction.list(IMAGE))
+    return {decode_layer(document).blob for _, document in transaction.list(LAYER)} | {row.manifest for row in images}
 
 
 def _depth(chain_id: str, rows: dict[str, bytes]) -> int:

@@ -58,7 +58,7 @@ def prunable(catalog: Catalog, users: Iterable[ImageUser], given: Filters) -> li
     images = catalog.all()
     parents = {image.parent for image in images}
     return [
-        image.references or [image.id]
+        [*image.references, *image.digests] or [image.id]
         for image in images
         if image.id not in used | parents
         and not (only_dangling and image.references)

@@ -2,7 +2,7 @@
 
 An ``image`` row holds the configuration document verbatim (its digest is the image's id) and the chain IDs of its layers;
 a ``layer`` row says which snapshot and which blob a chain ID stands for. A name of kind ``image`` is a normalised reference
-with a tag. A row exists only when everything it points to is on disk.
+with a tag, or with the digest of a manifest or index that it was pulled or pushed as. A row exists only when everything it points to is on disk.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class ImageRow(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""  # id of the local image it was built from
     tagged_ns: int = 0  # last time a name was given
     added_ns: int = 0
+    manifest: str = ""  # digest of the blob with the manifest that it was pulled or pushed with
 
 
 class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +61,7 @@ class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     tar_size: int  # bytes of the uncompressed tar
     blob: str  # digest of the compressed tar
     blob_size: int  # bytes
-    compression: str  # "gzip" or "zstd"
+    compression: str  # "gzip", "zstd" or "" for none
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     chain_id: str  # of the top layer, "" when there is none
     size: int  # bytes of all layers
     references: Sequence[str]  # familiar, with tag, sorted
+    digests: Sequence[str]  # familiar, with the digest of a manifest or index, sorted
     parent: str
     tagged_ns: int
     added_ns: int
@@ -108,7 +110,8 @@ def make_image(id: str, row: ImageRow, *, size: int, names: Sequence[str]) -> Im
         layers=row.layers,
         chain_id=row.layers[-1] if row.layers else "",
         size=size,
-        references=sorted(parse(name).familiar for name in names),
+        references=sorted(parse(name).familiar for name in names if "@" not in name),
+        digests=sorted(parse(name).familiar for name in names if "@" in name),
         parent=row.parent,
         tagged_ns=row.tagged_ns,
         added_ns=row.added_ns,

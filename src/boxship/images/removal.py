@@ -51,20 +51,47 @@ def plan(
     steps: list[Step] = []
     if name is not None:
         user = next((user for user in users if user.image_id == id), None)
-        if not force and len(names) <= 1 and user is not None:
+        if not force and is_single(names) and user is not None:
             raise Conflict(
                 f'conflict: unable to remove repository reference "{ref}" (must force) - '
                 f"container {short(user.container_id)} is using its referenced image {short(id)}"
             )
         steps.append(Step(id, name))
         names = [other for other in names if other != name]
+        if "@" not in name:
+            digests = _digests_alone(name, names)
+            steps += [Step(id, digest) for digest in digests]
+            names = [other for other in names if other not in digests]
         if names:
             return steps
-    elif len(names) <= 1:
+    elif is_single(names):
         _refuse(id, images, users, force=force, referenced=False)
         steps += [Step(id, other) for other in names]
         names = []
     return steps + _deletions(id, names, images, users, force=force, prune=prune, quiet=name is not None)
+
+
+def is_single(names: Sequence[str]) -> bool:
+    """Return whether the names are one for a person: none or one, or one tag and digests of the same repository."""
+    if len(names) <= 1:
+        return True
+    tags = [name for name in names if "@" not in name]
+    repositories = {repository_of(name) for name in names}
+    return len(tags) == 1 and len(repositories) == 1
+
+
+def repository_of(name: str) -> str:
+    """Return a normalised reference without its tag or digest."""
+    if "@" in name:
+        return name.partition("@")[0]
+    return name.rpartition(":")[0]
+
+
+def _digests_alone(removed: str, names: Sequence[str]) -> list[str]:
+    """Return the digests of the removed tag's repository, if no other tag of it is left: they go with it."""
+    repository = repository_of(removed)
+    mine = [name for name in names if repository_of(name) == repository]
+    return mine if all("@" in name for name in mine) else []
 
 
 def _deletions(

@@ -160,11 +160,14 @@ def _tags_of(transaction: ReadTransaction, ref: str) -> dict[str, str]:
     if reference.is_id(ref):
         return {}
     parsed = reference.parse(ref)
-    if parsed.tag or parsed.digest:
+    if parsed.digest:
+        return {}
+    if parsed.tag:
         name = str(parsed)
         holder = transaction.lookup(IMAGE, name)
         return {} if holder is None else {name: holder}
-    return {name: id for name, id in transaction.names(IMAGE).items() if reference.parse(name).name == parsed.name}
+    tags = {name: id for name, id in transaction.names(IMAGE).items() if "@" not in name}
+    return {name: id for name, id in tags.items() if reference.parse(name).name == parsed.name}
 
 
 def _row(layers: LayerStore, chain_id: str) -> LayerRow:

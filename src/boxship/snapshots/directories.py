@@ -99,13 +99,10 @@ class DirectorySnapshotter(ABC):
             self._discard(path)
             raise
 
-    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0) -> None:
+    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0, durable: bool = True) -> None:
         path = os.path.join(self.root, self._active(key).directory)
-        try:
-            with tree.opened(tree.open_root(path)) as fd:
-                fs.syncfs(fd)
-        except OSError as exc:
-            raise SystemFailure(f"can't save layer {name}: {exc.strerror}") from exc
+        if durable:
+            self.sync()
 
         def change(transaction: Transaction) -> None:
             record = _require(transaction, key)
@@ -118,7 +115,14 @@ class DirectorySnapshotter(ABC):
             transaction.put(KIND, name, msgspec.json.encode(committed))
             transaction.own(path, KIND, name)
 
-        self._store.write_now(change)
+        self._store.write_now(change, durable=durable)
+
+    def sync(self) -> None:
+        try:
+            with tree.opened(tree.open_root(self.root)) as fd:
+                fs.syncfs(fd)
+        except OSError as exc:
+            raise SystemFailure(f"can't save a layer: {exc.strerror}") from exc
 
     def remove(self, key: str) -> None:
         def change(transaction: Transaction) -> Sequence[Record]:

@@ -108,11 +108,16 @@ class Snapshotter(Protocol):
         Raises SnapshotExists, NoSuchSnapshot, WrongState (the parent is active).
         """
 
-    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0) -> None:
+    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0, durable: bool = True) -> None:
         """Make the active snapshot ``key`` the committed one ``name``; it is on disk when this returns.
+
+        ``durable`` False leaves that to a later :meth:`sync`, before which nothing durable may say that it is whole.
 
         Raises SnapshotExists (``key`` is left active), NoSuchSnapshot, WrongState.
         """
+
+    def sync(self) -> None:
+        """Make durable what was committed with ``durable=False``. Raises SystemFailure."""
 
     def remove(self, key: str) -> None:
         """Remove a snapshot that is nobody's parent (but of an unused init snapshot, which goes too), and its mount.

@@ -49,7 +49,10 @@ class RememberedSnapshots:
         self.applied += 1
         return Applied(f"sha256:{digest.hexdigest()}", size)
 
-    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0) -> None:
+    def sync(self) -> None:
+        pass
+
+    def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0, durable: bool = True) -> None:
         if name in self.parents:
             raise SnapshotExists(name)
         self.parents[name] = self.parents.pop(key)
