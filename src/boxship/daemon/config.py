@@ -56,6 +56,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     storage_opts: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
+    registry_mirror_rules: tuple[dict[str, Any], ...] = ()  # see docs/registry-client.md
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5

@@ -209,6 +209,18 @@ class Document(Kind):
         return value
 
 
+class Documents(Kind):
+    """A list of JSON objects that another part of the daemon reads."""
+
+    metavar = "json"
+    word = "[]map[string]interface {}"
+
+    def from_json(self, value: JSON) -> tuple[dict[str, Any], ...]:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise BadValue(_mismatch(value, self.word))
+        return tuple(value)
+
+
 class Option(NamedTuple):
     """One option; ``flag`` None: only in the file; ``key`` None: only as a flag; ``field`` None: accepted and ignored."""
 
@@ -296,6 +308,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(None, "proxies", None, Document(), ""),
     _same("raw-logs", BOOL, "Full timestamps without ANSI coloring"),
     Option("registry-mirror", "registry-mirrors", "registry_mirrors", LIST, "Preferred registry mirror", reload=True),
+    Option(None, "registry-mirror-rules", "registry_mirror_rules", Documents(), "", reload=True),
     _same("seccomp-profile", STRING, 'Path to seccomp profile. Set to "unconfined" to disable the default seccomp profile'),
     _same("selinux-enabled", BOOL, "Enable selinux support"),
     _same("shutdown-timeout", INT, "Set the default shutdown timeout", reload=True),

@@ -16,6 +16,7 @@ from boxship.base.errors import SystemFailure
 from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
+from boxship.daemon.registries import Registries
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
@@ -68,6 +69,7 @@ class Services:
         store: Store,
         instance: str,
         settings: EngineSettings,
+        registries: Registries,
     ) -> None:
         self.containers = containers
         self.archives = archives
@@ -85,9 +87,11 @@ class Services:
         self._store = store
         self._instance = instance
         self._settings = settings
+        self._registries = registries
 
     async def reload(self, config: DaemonConfig) -> None:
         """Take over what SIGHUP may change, and say so. Raises SystemFailure and changes nothing for what is not there."""
+        self._registries.reload(config)
         self._settings.take_over(engine_settings(config))
         attributes = {
             "name": os.uname().nodename,
@@ -119,6 +123,7 @@ class Services:
 async def start_services(config: DaemonConfig) -> Services:
     """Start the engine: open the store, repair what a crash left, be ready for the API."""
     settings = engine_settings(config)
+    registries = Registries(config)
     os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
     os.makedirs(settings.shims_dir(), mode=0o700, exist_ok=True)
     os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
@@ -157,7 +162,7 @@ async def start_services(config: DaemonConfig) -> Services:
             for container in index
         ]
 
-    images = ImageService(store, content, snapshotter, emit=events.emit, users=users)
+    images = ImageService(store, content, snapshotter, emit=events.emit, users=users, registries=registries)
 
     def process(container: Container) -> dict[str, Any]:
         return composer.process(container)
@@ -254,6 +259,7 @@ async def start_services(config: DaemonConfig) -> Services:
         store=store,
         instance=instance,
         settings=settings,
+        registries=registries,
     )
 
 

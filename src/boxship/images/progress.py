@@ -24,11 +24,11 @@ def bar(action: str, current: int, total: int, id: str = "") -> Message:
     message: Message = {"status": action, "progressDetail": {"current": current, "total": total}}
     if total <= 0:
         message["progressDetail"] = {"current": current}
-        message["progress"] = human_size(current)
+        message["progress"] = f"{human_size(current):>8}"
     else:
         done = min(current * _WIDTH // total, _WIDTH)
-        drawn = "=" * done + (">" if done < _WIDTH else "") + " " * (_WIDTH - 1 - done)
-        message["progress"] = f"[{drawn[:_WIDTH]}]  {human_size(current):>7}/{human_size(total)}"
+        size = f"/{human_size(total)}" if current <= total else ""
+        message["progress"] = f"[{'=' * done}>{' ' * (_WIDTH - done)}] {human_size(current):>8}{size}"
     if id:
         message["id"] = id
     return message

@@ -26,7 +26,10 @@ from boxship.images.feed import Feed, Message, Report
 from boxship.images.filters import Filters
 from boxship.images.layers import LayerStore, NewImage
 from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
+from boxship.images.pulling import Puller
 from boxship.images.streams import Tee
+from boxship.registry.client.credentials import from_header
+from boxship.registry.client.hosts import Credentials, RegistrySettings
 from boxship.snapshots.snapshotter import Snapshotter
 from boxship.spec.docker.container import ContainerConfig, GraphDriver
 from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
@@ -45,7 +48,7 @@ Outcomes = list[loading.Outcome]
 
 
 class ImageService:
-    """All images of one engine. ``users`` tells which containers were made from which image.
+    """All images of one engine. ``users`` tells which containers were made from which image, ``registries`` the settings.
 
     ``temporary`` is the directory where archives wait while they are loaded; default: beside the database.
     """
@@ -59,12 +62,15 @@ class ImageService:
         emit: Emit,
         users: Callable[[], Iterable[ImageUser]],
         temporary: str | None = None,
+        registries: Callable[[], RegistrySettings] = RegistrySettings,
     ) -> None:
         self.layers = LayerStore(store, content, snapshotter)
         self._store = store
         self._catalog = Catalog(store)
         self._emit = emit
         self._users = users
+        self._registries = registries
+        self.puller = Puller(self.layers, registries)
         self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
         self._removing = asyncio.Lock()
 
@@ -148,15 +154,49 @@ class ImageService:
     # bringing images in and out
 
     async def pull(self, reference: str, tag: str, *, platform: str | None, auth: str | None) -> AsyncIterator[Message]:
-        """Materialise the built-in image: there is no other source of pulls. Raises NotFound for any other name."""
-        del auth
+        """Bring an image here, or all tags of a repository when ``tag`` is "" and the name has none.
+
+        ``auth`` is an X-Registry-Auth header. Raises NotFound and its kin in Docker's words.
+        """
         wanted = _pulled(reference, tag)
-        if str(wanted) != hello.NAME:
-            raise NotFound(
-                f"pull access denied for {wanted.familiar_name}, repository does not exist or may require "
-                "'docker login': this version has no registry client yet, "
-                "use 'boxship image bootstrap', 'load' or 'import'"
-            )
+        if str(wanted) == hello.NAME and not self._has_mirror(wanted):
+            async for message in self._pull_hello(wanted, platform):
+                yield message
+            return
+        async for message in self._pull(wanted, platform, from_header(auth)):
+            yield message
+
+    async def _pull(
+        self, wanted: reference.Reference, platform: str | None, credentials: Credentials
+    ) -> AsyncIterator[Message]:
+        chosen = platforms.parse(platform) if platform else platforms.host()
+        newer = False
+        async with self.puller.session() as session:
+            names = [wanted]
+            if not wanted.tag and not wanted.digest:
+                tags = await self.puller.tags(session, wanted, credentials)
+                names = [wanted._replace(tag=tag) for tag in tags]
+            for name in names:
+                before = await asyncio.to_thread(self._lookup, name)
+                async for message in self.puller.pull(session, name, credentials, chosen):
+                    yield message
+                after = await asyncio.to_thread(self._lookup, name)
+                newer = newer or before != after
+        labels = self.get(after).config.labels if names and after else None
+        self._emit("image", "pull", wanted.familiar, {**(labels or {}), "name": wanted.familiar_name})
+        happened = "Downloaded newer image for" if newer else "Image is up to date for"
+        yield progress.status(f"Status: {happened} {wanted.familiar}")
+
+    def _lookup(self, name: reference.Reference) -> str | None:
+        with self._store.read() as transaction:
+            return transaction.lookup(IMAGE, str(name._replace(tag=None) if name.digest else name))
+
+    def _has_mirror(self, name: reference.Reference) -> bool:
+        settings = self._registries()
+        return bool(settings.mirrors) or any(rule.matches(name.name) for rule in settings.rules)
+
+    async def _pull_hello(self, wanted: reference.Reference, platform: str | None) -> AsyncIterator[Message]:
+        """Materialise the built-in image, which needs no registry."""
         architecture = (platforms.parse(platform) if platform else platforms.host()).architecture
         if architecture not in ARCHITECTURES:
             raise NotFound(f"no matching manifest for {platform or architecture} in the manifest list entries")
@@ -258,7 +298,7 @@ class ImageService:
 
         def change(transaction: Transaction) -> Sequence[removal.Step]:
             id = find(transaction, ref)
-            name = None if means_id(ref, id) else str(reference.parse(ref).with_default_tag())
+            name = None if means_id(ref, id) else _named(ref)
             steps = removal.plan(ref, id, name, removal.known(transaction), users, force=force, prune=prune)
             for step in steps:
                 if step.name is not None:
@@ -299,10 +339,19 @@ class ImageService:
 
 def _pulled(name: str, tag: str) -> reference.Reference:
     """Return what a pull's ``fromImage`` and ``tag`` mean; the tag may be a digest."""
-    if tag.startswith("sha256:"):
-        return reference.parse(f"{name}@{tag}")
-    parsed = reference.parse(f"{name}:{tag}" if tag else name)
-    return parsed.with_default_tag()
+    if ":" in tag:
+        parsed = reference.parse(name)
+        return reference.parse(f"{parsed.name}@{tag}")
+    if tag:
+        return reference.parse_tagged(name, tag)
+    parsed = reference.parse(name)
+    return parsed._replace(tag=None) if parsed.digest else parsed
+
+
+def _named(ref: str) -> str:
+    """Return the name that a person means by ``ref``, as the store has it."""
+    parsed = reference.parse(ref).with_default_tag()
+    return str(parsed._replace(tag=None) if parsed.digest else parsed)
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from boxship.registry.client.errors import Mismatch, RegistryError, Unreachable
-from boxship.registry.client.repository import Repository, pause
+from boxship.registry.client.places import BlobPlace
+from boxship.registry.client.repository import pause
 from boxship.registry.client.slots import Slots
 
 CONNECTIONS = 3  # for one blob
@@ -45,7 +46,7 @@ class Fetcher:
 
     def __init__(
         self,
-        repositories: Sequence[Repository],
+        repositories: Sequence[BlobPlace],
         digest: str,
         sink: Sink,
         slots: Slots,
@@ -68,7 +69,7 @@ class Fetcher:
                 if place == len(self._repositories):
                     raise
 
-    async def _from(self, repository: Repository) -> None:
+    async def _from(self, repository: BlobPlace) -> None:
         try:
             pieces = deque(self._sink.missing())
             if sum(end - start for start, end in pieces) <= _ALONE:
@@ -84,11 +85,11 @@ class Fetcher:
         except* (RegistryError, Mismatch, OSError) as group_error:
             raise _first(group_error) from None
 
-    async def _work(self, repository: Repository, pieces: deque[tuple[int, int]], *, ranged: bool = True) -> None:
+    async def _work(self, repository: BlobPlace, pieces: deque[tuple[int, int]], *, ranged: bool = True) -> None:
         while pieces:
             await self._piece(repository, *pieces.popleft(), ranged=ranged)
 
-    async def _piece(self, repository: Repository, start: int, end: int, *, ranged: bool) -> None:
+    async def _piece(self, repository: BlobPlace, start: int, end: int, *, ranged: bool) -> None:
         session, failures, mark = repository.session, 0, self._moved
         while start < end:
             try:
@@ -106,7 +107,7 @@ class Fetcher:
                     raise
                 await pause(failures, session.timeouts)
 
-    async def _transfer(self, repository: Repository, start: int, end: int, *, ranged: bool) -> int:
+    async def _transfer(self, repository: BlobPlace, start: int, end: int, *, ranged: bool) -> int:
         """Return the offset that one request brought us to."""
         whole = start == 0 and end == self._sink.size
         position = start

@@ -233,6 +233,8 @@ def _is_private(host: str) -> bool:
 
 
 def _failure(method: str, url: str, exc: Exception) -> Unreachable | Misbehaved:
+    if isinstance(exc, aiohttp.ClientConnectorError):  # where Docker finds it out
+        method, url = "GET", f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/v2/"
     text = f'{method.capitalize()} "{shown(url)}": {_reason(exc)}'
     permanent = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ValueError)
     if isinstance(exc, permanent) or (isinstance(exc, aiohttp.ClientResponseError) and exc.status == 400):

@@ -45,6 +45,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     size: int
     platform: Platform | None = None
     annotations: dict[str, str] | None = None
+    urls: list[str] | None = None  # where else it may be fetched
 
     def __post_init__(self) -> None:
         check_digest(self.digest)

@@ -23,6 +23,14 @@ DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 MANIFESTS = frozenset((OCI_MANIFEST, DOCKER_MANIFEST))
 INDEXES = frozenset((OCI_INDEX, DOCKER_INDEX))
 CONFIGS = frozenset((OCI_CONFIG, DOCKER_CONFIG))
+FOREIGN_LAYERS = frozenset(
+    (
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    )
+)
 LAYERS = frozenset((OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD))
 
 
