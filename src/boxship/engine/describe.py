@@ -221,7 +221,7 @@ def select(
             continue
         if _passes(container, filters, ancestors):
             chosen.append(container)
-            if limit and len(chosen) >= limit:
+            if 0 < limit <= len(chosen):
                 break
     return chosen
 

@@ -97,6 +97,12 @@ def test_a_container_is_found_by_id_name_and_unique_prefix() -> None:
     assert index.find("11" + "a" * 62).spec.name == "db"
 
 
+def test_a_limit_that_is_not_positive_is_none() -> None:
+    index = index_of(make(10), make(11), make(12))
+    assert len(select(index, limit=-1)) == len(select(index, limit=0)) == 3
+    assert len(select(index, limit=2)) == 2
+
+
 @pytest.mark.row("CLI-10")
 def test_an_ambiguous_prefix_is_refused_and_an_unknown_one_not_found() -> None:
     index = index_of(make(10), make(11))

@@ -21,6 +21,7 @@ from boxship.spec.docker.container import ExecConfig, ExecInspect, ExecProcess, 
 from boxship.wire import frames
 
 NOT_STARTED = 126  # the exit code of an exec whose container ended in this moment
+START_PATIENCE = 10  # seconds; Docker's
 MAX_KEPT = 64  # ended execs per container that inspect still answers for
 
 
@@ -64,6 +65,7 @@ class Exec:
         self.running = False
         self.pid = 0
         self.exit_code: int | None = None
+        self.begun = asyncio.Event()  # it runs, or it could not be started
         self.ended = asyncio.Event()
         self.transient = transient  # the engine's own: forgotten when it ends, nobody will ask for it
 
@@ -143,8 +145,12 @@ class ExecService:
         return session
 
     async def resize(self, id: str, height: int, width: int) -> None:
-        """Set the size of the exec's terminal."""
+        """Set the size of the exec's terminal; one that is about to start is waited for, since clients ask at once."""
         execution = self._find(id)
+        if execution.started:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_PATIENCE):
+                    await execution.begun.wait()
         shim = execution.container.shim
         if not execution.running or shim is None:
             raise Conflict(f"exec process {id} is not running")
@@ -154,6 +160,7 @@ class ExecService:
         """Remember an exec that a former daemon started and that still runs."""
         execution = Exec(id, container, ExecConfig(cmd=[]))
         execution.started = execution.running = True
+        execution.begun.set()
         execution.pid = pid
         self._execs[id] = execution
         container.exec_ids.append(id)
@@ -251,6 +258,8 @@ class ExecService:
             if execution.exit_code is None:
                 execution.exit_code = NOT_STARTED
             raise
+        finally:
+            execution.begun.set()
         execution.pid = int(answer["pid"])
         execution.running = execution.exit_code is None
 
