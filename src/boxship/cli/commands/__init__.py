@@ -5,6 +5,7 @@ GROUPS = {
     "context": "Manage contexts",
     "image": "Manage images",
     "network": "Manage networks",
+    "registry": "Run a registry server",
     "system": "Manage Docker",
     "volume": "Manage volumes",
 }
@@ -64,6 +65,9 @@ COMMANDS = {
     "network ls": ("network", "List networks"),
     "network prune": ("prune", "Remove all unused networks"),
     "network rm": ("network", "Remove one or more networks"),
+    "registry gc": ("registry", "Remove from a registry that is not running what nobody refers to"),
+    "registry htpasswd": ("registry", "Make a line for a registry's file of users"),
+    "registry serve": ("registry", "Serve a registry in the foreground"),
     "search": ("later", "Search Docker Hub for images"),
     "system df": ("df", "Show docker disk usage"),
     "system dial-stdio": ("dial_stdio", "Proxy the stdio stream to the daemon connection"),
