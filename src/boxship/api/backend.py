@@ -115,6 +115,9 @@ class Containers(Protocol):
 
     async def inspect(self, ref: str, *, size: bool = False) -> ContainerInspect: ...
 
+    async def why(self, ref: str) -> dict[str, Any]:
+        """Explain a container's state: ``Text`` is a paragraph, the rest its facts (docs/engine.md)."""
+
     async def start(self, ref: str) -> bool:
         """Start it; return False when it runs already (304)."""
 

@@ -39,6 +39,7 @@ class ContainerRoutes:
             Route("POST", "/containers/prune", self.prune, Level.ADMIN, kind),
             Route("GET", "/containers/{id}/json", self.inspect, Level.READ, kind),
             Route("GET", "/containers/{id}/top", self.top, Level.READ, kind),
+            Route("GET", "/boxship/containers/{id}/why", self.why, Level.READ, kind),
             Route("GET", "/containers/{id}/changes", self.changes, Level.READ, kind),
             Route("POST", "/containers/{id}/start", self.start, Level.OPERATE, kind),
             Route("POST", "/containers/{id}/stop", self.stop, Level.OPERATE, kind),
@@ -78,6 +79,10 @@ class ContainerRoutes:
         """GET /containers/{id}/json."""
         found = await self._containers.inspect(call.params["id"], size=call.flag("size"))
         return answers.document(versions.reshape("container", call.version, found))
+
+    async def why(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/containers/{id}/why: what ended the last run, and what follows from that."""
+        return answers.document(await self._containers.why(call.params["id"]))
 
     async def start(self, call: Call) -> web.StreamResponse:
         """POST /containers/{id}/start."""

@@ -25,7 +25,8 @@ from boxship.api.call import Call
 from boxship.api.errors import error_response, status_of
 from boxship.api.versions import ApiVersion
 from boxship.base.errors import BoxshipError
-from boxship.http.server import ClientGone, connection_of
+from boxship.http import peer
+from boxship.http.server import ClientGone, connection_of, peer_of
 
 log = logging.getLogger("boxship.api")
 
@@ -140,6 +141,8 @@ class Router:
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         fields = query.parse_query(target.query)
+        if request.method != "GET":
+            peer.current.set(peer_of(request))
         return await route.handler(Call(request, route, version, params, fields, self._headers))
 
 

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from boxship.base import clock
 from boxship.base.errors import BoxshipError, InvalidInput, NotFound, NotSupported, SystemFailure
-from boxship.engine import describe
+from boxship.engine import causes, describe, why
 from boxship.engine.container import Container
 from boxship.engine.creation import Creator
 from boxship.engine.files import ContainerFiles
@@ -153,21 +154,22 @@ class ContainerService:
 
     async def start(self, ref: str) -> bool:
         """Start a container; False when it runs already."""
-        return await self._lifecycle.start(self._index.find(ref))
+        return await self._lifecycle.start(self._index.find(ref), causes.asked("start"))
 
     async def stop(self, ref: str, *, timeout: int | None, signal: str | None) -> bool:
         """Stop a container; False when it was stopped."""
         number = parse_signal(signal) if signal else None
-        return await self._lifecycle.stop(self._index.find(ref), timeout=timeout, signal=number)
+        return await self._lifecycle.stop(self._index.find(ref), causes.asked("stop"), timeout=timeout, signal=number)
 
     async def restart(self, ref: str, *, timeout: int | None, signal: str | None) -> None:
         """Stop and start a container."""
         number = parse_signal(signal) if signal else None
-        await self._lifecycle.restart(self._index.find(ref), timeout=timeout, signal=number)
+        await self._lifecycle.restart(self._index.find(ref), causes.asked("restart"), timeout=timeout, signal=number)
 
     async def kill(self, ref: str, signal: str | None) -> None:
         """Send a signal, SIGKILL by default."""
-        await self._lifecycle.kill(self._index.find(ref), parse_signal(signal or "SIGKILL"), ref=ref)
+        number = parse_signal(signal or "SIGKILL")
+        await self._lifecycle.kill(self._index.find(ref), number, ref=ref, asked=causes.asked("kill", signal=number))
 
     async def pause(self, ref: str) -> None:
         """Freeze a container."""
@@ -186,8 +188,13 @@ class ContainerService:
         if link:
             raise NotFound(f"Cannot get parent / for name {ref}")
         container = self._index.find(ref)
-        await self._lifecycle.remove(container, volumes=volumes, force=force)
+        await self._lifecycle.remove(container, causes.asked("rm"), volumes=volumes, force=force)
         self._execs.forget(container)
+
+    async def why(self, ref: str) -> dict[str, Any]:
+        """Explain the state of a container by the end of its last run."""
+        container = self._index.find(ref)
+        return await asyncio.to_thread(why.document, container.spec, container.status, now_ns=clock.now_ns())
 
     async def wait(self, ref: str, condition: str) -> Awaitable[WaitResult]:
         """Register a wait; awaiting the result is the second step."""

@@ -21,7 +21,7 @@ import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import remains, restart
+from boxship.engine import causes, remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -117,10 +117,11 @@ class Lifecycle:
         self._watcher = watcher
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._boot_id = causes.boot_id()
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    async def start(self, container: Container) -> bool:
+    async def start(self, container: Container, asked: causes.Request) -> bool:
         """Start a container; return False when it runs already. Removes an auto-remove container that cannot start."""
         async with container.lock:
             status = container.status
@@ -133,7 +134,7 @@ class Lifecycle:
             container.cancel_restart()
             container.restart_delay = 0.0
             try:
-                await self._whole(self._start(container, restart_count=0))
+                await self._whole(self._start(container, restart_count=0, asked=asked))
             except BaseException:
                 if container.spec.host_config.auto_remove and container.status.state is not State.RUNNING:
                     await self._remove_stopped(container, volumes=True)
@@ -141,15 +142,16 @@ class Lifecycle:
         failpoints.hit("start.done")
         return True
 
-    async def _start(self, container: Container, *, restart_count: int) -> None:
+    async def _start(self, container: Container, *, restart_count: int, asked: causes.Request) -> None:
         await self._shim_gone(container)
         try:
             async with AsyncExitStack() as undo:
-                await self._start_steps(container, undo, restart_count)
+                await self._start_steps(container, undo, restart_count, asked)
                 undo.pop_all()
         except BoxshipError as exc:
             code = exc.exit_code if isinstance(exc, StartFailed) else 128
-            self.set_status(container, error=str(exc), exit_code=code, sandbox=None)
+            ending = causes.of_failed_start(str(exc), code, request=asked, restarts=restart_count)
+            self.set_status(container, error=str(exc), exit_code=code, sandbox=None, ending=ending)
             for client in container.attaching:
                 os.close(client.fd)
             container.attaching.clear()
@@ -157,7 +159,9 @@ class Lifecycle:
             container.wake_exit()
             raise
 
-    async def _start_steps(self, container: Container, undo: AsyncExitStack, restart_count: int) -> None:
+    async def _start_steps(
+        self, container: Container, undo: AsyncExitStack, restart_count: int, asked: causes.Request
+    ) -> None:
         spec = container.spec
         await asyncio.to_thread(mounts.make_sources, spec.mounts)
         sandbox = await self._sandbox(container)
@@ -180,6 +184,9 @@ class Lifecycle:
             wanted_running=True,
             stopped_by_user=False,
             stopped_as_unhealthy=False,
+            boot_id=self._boot_id,
+            started_by=asked,
+            asked=None,
         )
         clients, container.attaching = container.attaching, []
         document["attach"] = [client.request() for client in clients]
@@ -300,7 +307,11 @@ class Lifecycle:
             container.clean.set()
             return
         # Killed from outside: its record, if it could write one, says what became of the container.
-        record = self._files.exit_record(container.id) or {"code": 137, "finished_at": clock.now_ns()}
+        record = self._files.exit_record(container.id) or {
+            "code": 128 + signals.SIGKILL,
+            "finished_at": clock.now_ns(),
+            "reason": causes.Reason.SHIM_KILLED,
+        }
         self.exited(container, record)
         self._spawn(self._clear_remains(container))
 
@@ -321,14 +332,30 @@ class Lifecycle:
         policy = container.spec.host_config.restart_policy
         code = int(record["code"])
         unhealthy, health = container.status.stopped_as_unhealthy, container.status.health
+        failure, by_user = code or int(unhealthy), container.status.stopped_by_user
         delay = restart.next_delay(
             policy,
-            exit_code=code or int(unhealthy),
+            exit_code=failure,
             # A run that was never healthy is a failed try, however long it was.
             uptime=0.0 if unhealthy and health and not health.passed else uptime,
             restarts=container.status.restart_count,
             previous=container.restart_delay,
-            stopped_by_user=container.status.stopped_by_user or self._closing,
+            stopped_by_user=by_user or self._closing,
+        )
+        ending = causes.of_end(
+            record,
+            request=container.status.asked,
+            health=health,
+            unhealthy=unhealthy,
+            uptime=uptime,
+            restarts=container.status.restart_count,
+            decision=causes.Decision(
+                policy=restart.policy_text(policy),
+                delay=delay,
+                reason=""
+                if delay is not None
+                else restart.why_not(policy, exit_code=failure, stopped_by_user=by_user, closing=self._closing),
+            ),
         )
         state = State.EXITED if delay is None else State.RESTARTING
         self.set_status(
@@ -339,6 +366,7 @@ class Lifecycle:
             oom_killed=bool(record.get("oom")),
             finished_ns=finished,
             sandbox=None,
+            ending=ending,
         )
         self._watcher.changed(container)
         container.ended.set()
@@ -370,7 +398,9 @@ class Lifecycle:
             if container.status.state is not State.RESTARTING:
                 return
             try:
-                await self._start(container, restart_count=container.status.restart_count + 1)
+                await self._start(
+                    container, restart_count=container.status.restart_count + 1, asked=causes.own("restart-policy")
+                )
             except BoxshipError as exc:
                 log.warning("restart of %s failed: %s", container.id, exc)
                 self.set_status(container, state=container.status.move(State.EXITED))
@@ -379,12 +409,14 @@ class Lifecycle:
 
     # -- stop, kill, pause -------------------------------------------------------------------------------------------
 
-    async def kill(self, container: Container, signal: int, *, ref: str) -> None:
+    async def kill(self, container: Container, signal: int, *, ref: str, asked: causes.Request) -> None:
         """Send a signal to the first process; return from SIGKILL when that has ended, as Docker does."""
         if not container.status.alive or container.shim is None:
             raise Conflict(f"Cannot kill container: {ref}: Container {container.id} is not running")
         if signal in (signals.SIGKILL, self._stop_signal(container)):
             self.set_status(container, stopped_by_user=True, wanted_running=False)
+        self.set_status(container, asked=asked)
+        await self.save(container)  # before it has an effect, or a daemon killed in between would not know
         with contextlib.suppress(ShimGone):
             await container.shim.kill(signal)
         self._emit(container, "kill", {"signal": str(signal)})
@@ -392,19 +424,31 @@ class Lifecycle:
             raise _stuck(container)
 
     async def stop(
-        self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool = True
+        self,
+        container: Container,
+        asked: causes.Request,
+        *,
+        timeout: int | None,
+        signal: int | None,
+        by_user: bool = True,
     ) -> bool:
         """Stop a container: signal, wait ``timeout`` seconds (-1 for ever), SIGKILL. Return False when it was stopped."""
-        stopped = await self._stop(container, timeout=timeout, signal=signal, by_user=by_user)
+        stopped = await self._stop(container, asked, timeout=timeout, signal=signal, by_user=by_user)
         if stopped:
             self._emit(container, "stop", {})
         return stopped
 
-    async def _stop(self, container: Container, *, timeout: int | None, signal: int | None, by_user: bool) -> bool:
+    async def _stop(
+        self, container: Container, asked: causes.Request, *, timeout: int | None, signal: int | None, by_user: bool
+    ) -> bool:
         if container.status.state is State.RESTARTING:
             container.cancel_restart()
             self.set_status(
-                container, state=container.status.move(State.EXITED), stopped_by_user=by_user, wanted_running=False
+                container,
+                state=container.status.move(State.EXITED),
+                stopped_by_user=by_user,
+                wanted_running=False,
+                asked=asked,
             )
             await self.save(container)
             container.wake_exit()
@@ -415,7 +459,13 @@ class Lifecycle:
             own = container.spec.config.stop_timeout
             timeout = DEFAULT_STOP_TIMEOUT if own is None else own
         number = signal or self._stop_signal(container)
-        self.set_status(container, stopped_by_user=by_user or container.status.stopped_by_user, wanted_running=False)
+        self.set_status(
+            container,
+            stopped_by_user=by_user or container.status.stopped_by_user,
+            wanted_running=False,
+            asked=msgspec.structs.replace(asked, signal=number, timeout=timeout),
+        )
+        await self.save(container)  # before it has an effect, or a daemon killed in between would not know
         await self._signal(container, number)
         if container.status.state is State.PAUSED:
             await asyncio.to_thread(self._composer.cgroup(container).thaw)
@@ -441,7 +491,9 @@ class Lifecycle:
             await container.shim.kill(number)
             self._emit(container, "kill", {"signal": str(number)})
 
-    async def restart(self, container: Container, *, timeout: int | None, signal: int | None) -> None:
+    async def restart(
+        self, container: Container, asked: causes.Request, *, timeout: int | None, signal: int | None
+    ) -> None:
         """Stop and start again; an auto-remove container survives this."""
         async with container.lock:
             if container.status.alive or container.status.state is State.RESTARTING:
@@ -450,11 +502,11 @@ class Lifecycle:
                     keep, host_config=msgspec.structs.replace(keep.host_config, auto_remove=False)
                 )
                 try:
-                    await self.stop(container, timeout=timeout, signal=signal)
+                    await self.stop(container, asked, timeout=timeout, signal=signal)
                     await self._settled(container)
                 finally:
                     container.spec = keep
-            await self._whole(self._start(container, restart_count=0))
+            await self._whole(self._start(container, restart_count=0, asked=asked))
         self._emit(container, "restart", {})
 
     def restart_unhealthy(self, container: Container) -> None:
@@ -485,7 +537,7 @@ class Lifecycle:
             await self.save(container)
             if not container.status.stopped_as_unhealthy:
                 return  # somebody else restarted it meanwhile
-            await self.stop(container, timeout=None, signal=None, by_user=False)
+            await self.stop(container, causes.own("unhealthy"), timeout=None, signal=None, by_user=False)
         except BoxshipError as exc:
             log.warning("unhealthy container %s did not stop: %s", container.id, exc)
             self.set_status(container, stopped_as_unhealthy=False)  # the next probe tries again
@@ -569,7 +621,7 @@ class Lifecycle:
             await asyncio.to_thread(self._files.save, spec, container.status)
         self._emit(container, "rename", {"oldName": f"/{old}"})
 
-    async def remove(self, container: Container, *, volumes: bool, force: bool) -> None:
+    async def remove(self, container: Container, asked: causes.Request, *, volumes: bool, force: bool) -> None:
         """Remove a container with all that belongs to it."""
         if container.status.state is State.REMOVING and container.lock.locked():
             raise Conflict(f"removal of container {container.id} is already in progress")
@@ -587,7 +639,7 @@ class Lifecycle:
                         f"You cannot remove a {state} container {container.id}. "
                         f"{advice} the container before attempting removal or force remove"
                     )
-                await self._stop(container, timeout=0, signal=signals.SIGKILL, by_user=True)
+                await self._stop(container, asked, timeout=0, signal=signals.SIGKILL, by_user=True)
             container.cancel_restart()
             await self._whole(self._remove_stopped(container, volumes=volumes))
 
@@ -651,7 +703,7 @@ class Lifecycle:
 
         async def start() -> None:
             try:
-                await self.start(container)
+                await self.start(container, causes.own("daemon-start"))
             except BoxshipError as exc:
                 log.warning("container %s does not start again: %s", container.id, exc)
 
@@ -676,7 +728,7 @@ class Lifecycle:
         timeout = self._settings.shutdown_timeout if own is None else own
         wanted = container.status.wanted_running
         try:
-            await self.stop(container, timeout=timeout, signal=None, by_user=False)
+            await self.stop(container, causes.own("shutdown"), timeout=timeout, signal=None, by_user=False)
         except BoxshipError as exc:
             log.warning("container %s did not stop: %s", container.id, exc)
         self.set_status(container, wanted_running=wanted)

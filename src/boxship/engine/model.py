@@ -12,6 +12,7 @@ import re
 import msgspec
 
 from boxship.base.errors import Conflict, InvalidInput, NotFound
+from boxship.engine.causes import Ending, Request
 from boxship.engine.health.policy import Health
 from boxship.networks import Sandbox
 from boxship.spec.docker.container import ContainerConfig, HostConfig
@@ -102,6 +103,10 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     stopped_as_unhealthy: bool = False  # its end counts as a failure, whatever the exit code
     sandbox: Sandbox | None = None
     health: Health | None = None  # from the first start of a container with a health check
+    boot_id: str = ""  # the kernel's boot in which the last run began
+    started_by: Request | None = None
+    asked: Request | None = None  # the last request to end this run
+    ending: Ending | None = None  # of the run before this one, or of the last
 
     def move(self, state: State) -> State:
         """Return ``state`` if the table allows the move from here; raise AssertionError otherwise."""

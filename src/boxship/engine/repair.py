@@ -14,7 +14,7 @@ from typing import Any
 
 from boxship.base import clock
 from boxship.base.errors import BoxshipError
-from boxship.engine import remains, restart
+from boxship.engine import causes, remains, restart
 from boxship.engine.container import Container
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
@@ -108,9 +108,10 @@ class Repair:
                 state=State.RUNNING,
                 started_ns=int((started or {}).get("started_at", status.started_ns)),
             )
-            return dict(record)
+            return {**record, "daemon_down": True}
         if status.alive:
-            return {"code": UNKNOWN_END, "finished_at": clock.now_ns()}
+            reason = causes.of_lost(status.boot_id, causes.boot_id())
+            return {"code": UNKNOWN_END, "finished_at": clock.now_ns(), "daemon_down": True, "reason": reason}
         return None
 
     async def _sweep(self, containers: list[Container]) -> None:

@@ -39,3 +39,20 @@ def restarts_at_boot(policy: RestartPolicy, *, stopped_by_user: bool, exit_code:
             return wanted_running and exit_code != 0 and not stopped_by_user
         case _:
             return False
+
+
+def policy_text(policy: RestartPolicy) -> str:
+    """Return a policy as users write it."""
+    limit = policy.maximum_retry_count
+    return f"{policy.name}:{limit}" if policy.name == "on-failure" and limit else policy.name or "no"
+
+
+def why_not(policy: RestartPolicy, *, exit_code: int, stopped_by_user: bool, closing: bool) -> str:
+    """Return why :func:`next_delay` gave no delay: ``engine.causes.Decision.reason``."""
+    if policy.name not in ("always", "unless-stopped", "on-failure"):
+        return "no-policy"
+    if closing:
+        return "shutdown"
+    if stopped_by_user:
+        return "stopped"
+    return "given-up" if exit_code != 0 else "success"

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Coroutine, Iterable
 from typing import NamedTuple
 
+from boxship.http.peer import Peer
 from boxship.http.server import Server
 from boxship.http.tls import TlsRelay
 
@@ -118,8 +119,9 @@ class Listeners:
     async def _accept_tls(self, sock: socket.socket, context: ssl.SSLContext, server: Server) -> None:
         loop = asyncio.get_running_loop()
 
-        async def serve(plain: socket.socket) -> None:
-            await loop.connect_accepted_socket(server, plain)
+        async def serve(plain: socket.socket, peer: Peer) -> None:
+            _, connection = await loop.connect_accepted_socket(server, plain)
+            connection.peer = peer
 
         while True:
             try:

@@ -18,9 +18,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParserPy
 from aiohttp.streams import StreamReader
+
+from boxship.http import peer
+from boxship.http.peer import Peer
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -69,6 +73,7 @@ class Connection(web.RequestHandler):
         self._tasks = manager.tasks
         self.request_body: StreamReader | None = None  # of the request being handled
         self.on_departure: Callable[[], object] | None = None
+        self.peer: Peer | None = None  # who is behind TLS: the socket here leads to the relay
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -171,6 +176,16 @@ class Server(web.Server):
         assert isinstance(protocol, Connection)
         protocol.request_body = payload
         return super()._make_request(message, payload, protocol, writer, task)
+
+
+def peer_of(request: web.BaseRequest) -> Peer | None:
+    """Return who sent a request, None when they are gone or unknown."""
+    connection = connection_of(request)
+    agent = request.headers.get("User-Agent", "")
+    if connection.peer is not None:
+        return msgspec.structs.replace(connection.peer, agent=agent[: peer.MAX_TEXT])
+    sock = connection.transport and connection.transport.get_extra_info("socket")
+    return peer.of_socket(sock, agent) if sock else None
 
 
 def connection_of(request: web.BaseRequest) -> Connection:

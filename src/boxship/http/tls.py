@@ -13,13 +13,15 @@ import socket
 import ssl
 from typing import Protocol
 
+from boxship.http.peer import Peer, address_text, common_name
+
 CHUNK = 64 * 1024
 HANDSHAKE_TIMEOUT = 10.0
 
 
 class Serve(Protocol):
-    async def __call__(self, plain: socket.socket) -> None:
-        """Begin to serve a plain connection; takes ownership of the socket."""
+    async def __call__(self, plain: socket.socket, peer: Peer) -> None:
+        """Begin to serve the plain connection of ``peer``; takes ownership of the socket."""
 
 
 def server_context(*, certificate: str, key: str, authority: str | None, verify: bool) -> ssl.SSLContext:
@@ -58,10 +60,16 @@ class TlsRelay:
         except (OSError, TimeoutError):
             self._tcp.close()
             return
+        try:
+            address = address_text(self._tcp.getpeername())
+        except OSError:  # left already
+            self._tcp.close()
+            return
+        peer = Peer(transport="tls", address=address, certificate=common_name(self._tls.getpeercert()))
         near, far = socket.socketpair()
         far.setblocking(False)
         try:
-            await serve(near)
+            await serve(near, peer)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._inward(far))
                 group.create_task(self._outward(far))

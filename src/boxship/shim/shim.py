@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+NO_LIMIT = 1 << 60  # bytes of memory: what cgroups without a limit show lies above
 FAREWELL = 1.0  # seconds that a daemon has to read its last events
 LINGER = 600.0  # seconds that clients have to read the last output
 EXECS_LIMIT = 3.0  # seconds that execs have to be reaped after the container's end
@@ -189,6 +190,8 @@ class Shim:
             "oom": self._oom_killed(),
             "finished_at": time.time_ns(),
         }
+        if self._exit["oom"]:
+            self._exit["memory"] = self._memory()
         if not self._facts["own_pids"]:
             leftovers.kill(self._facts)  # they may hold the outputs open
         self.loop.after(EXECS_LIMIT, self._report)
@@ -253,6 +256,15 @@ class Shim:
             return cgroups.open_cgroup(self._facts["cgroup"]).oom_killed()
         except OSError:
             return False
+
+    def _memory(self) -> dict[str, int]:
+        """Return what the container might use and what it used at most, in bytes; 0: no limit, or not known."""
+        try:
+            memory = cgroups.open_cgroup(self._facts["cgroup"]).stats().get("memory", {})
+        except OSError:
+            memory = {}
+        limit = int(memory.get("limit") or 0)
+        return {"limit": limit if limit < NO_LIMIT else 0, "peak": int(memory.get("max_usage") or 0)}
 
     def _run_aside(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         self._requests.run_aside(work, done)

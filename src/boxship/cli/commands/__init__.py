@@ -80,6 +80,7 @@ COMMANDS = {
     "volume ls": ("volume", "List volumes"),
     "volume prune": ("prune", "Remove unused local volumes"),
     "volume rm": ("volume", "Remove one or more volumes"),
+    "why": ("why", "Explain why a container stopped, restarted or did not start"),
 }
 
 HIDDEN = frozenset(("system dial-stdio",))
