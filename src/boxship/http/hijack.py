@@ -15,12 +15,19 @@ connection, ``http.websocket`` does so for a websocket.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import socket
+import struct
+import termios
 from collections.abc import Mapping
 
 from aiohttp import web
 
-from boxship.http.server import connection_of
+from boxship.http.server import Connection, connection_of
+
+_READER_PATIENCE = 1.0  # seconds
+_READER_PAUSE = 0.0002  # seconds; a client that waits for the head has it by then
 
 
 class HijackedSocket:
@@ -91,6 +98,28 @@ async def take_over(request: web.BaseRequest, content_type: str, headers: Mappin
         lines += ["Connection: Upgrade", "Upgrade: tcp"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     await connection.write_raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    await _wait_for_reader(connection)
     transport, leftover = connection.release()
     transport.set_protocol(_Ignore())
     return HijackedSocket(transport, leftover)
+
+
+async def _wait_for_reader(connection: Connection) -> None:
+    """Return when the client has read the response head, or does not within a second.
+
+    Clients on Python's http.client (the Docker SDK) read the head through a buffer and the rest past it: output that arrived
+    together with the head would be lost, and a short command's output comes that soon. Only a Unix socket tells.
+    """
+    sock = connection.transport.get_extra_info("socket") if connection.transport is not None else None
+    if sock is None or sock.family != socket.AF_UNIX:
+        return
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _READER_PATIENCE
+    while _unread(sock.fileno()) and loop.time() < end:
+        await asyncio.sleep(_READER_PAUSE)
+
+
+def _unread(fd: int) -> int:
+    """Return how much of what was sent the other end has not read: SIOCOUTQ of unix(7), in bytes of kernel memory."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4))
+    return int(count)

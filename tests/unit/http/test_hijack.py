@@ -5,6 +5,7 @@ import contextlib
 import gc
 import hashlib
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -221,5 +222,25 @@ def test_input_of_a_refused_upgrade_is_never_taken_for_a_request(serve):
             writer.close()
         assert answer.count(b"HTTP/1.1") == 1
         assert served == ["/attach"]
+
+    asyncio.run(main())
+
+
+def test_output_waits_until_the_head_was_read(serve):
+    async def main():
+        async with serve(echo) as path:
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(path))
+            loop = asyncio.get_running_loop()
+            client.sendall(HEAD + b"Content-Length: 0\r\n\r\nleftover")
+            client.shutdown(socket.SHUT_WR)
+            await loop.run_in_executor(None, select.select, [client], [], [])
+            first = client.recv(1 << 16)  # all that is there, as a buffered reader takes it
+            assert first.endswith(b"\r\n\r\n")
+            rest = b""
+            while data := await loop.run_in_executor(None, client.recv, 1 << 16):
+                rest += data
+            assert rest == b"leftoverbye"
+            client.close()
 
     asyncio.run(main())
