@@ -22,7 +22,7 @@ import sys
 from boxship.linux import cgroup as cgroups
 from boxship.linux import prctl
 from boxship.runtime import selfexe
-from boxship.shim import helper, netns, rehearsal, shim, starter
+from boxship.shim import assembly, helper, netns, rehearsal, shim, starter
 from boxship.wire import messages
 
 TYPE_CHECKING = False
@@ -117,6 +117,7 @@ def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim
         message, fds = messages.receive(sock)
         start: dict[str, Any] | None = None
         passed: list[int] = []
+        keep: socket.socket | None = None
         try:
             if message.get("v") != messages.VERSION:
                 raise ValueError(f"unsupported protocol version {message.get('v')!r}")
@@ -129,6 +130,9 @@ def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim
                 case "shim":
                     start = _checked(message["start"], fds)
                     answer["pid"] = shim_pid
+                case "assemble":
+                    keep = socket.socket(fileno=fds[0])
+                    assembly.assemble(fds[1], fds[2:], message["targets"])
                 case unknown:
                     raise ValueError(f"unknown request {unknown!r}")
         except Exception as exc:  # whatever is wrong with it: that is the answer
@@ -136,9 +140,12 @@ def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim
                 "ok": False,
                 "error": f"{exc}" if isinstance(exc, (OSError, ValueError)) else f"bad request: {exc!r}",
             }
-            start = None
+            start = keep = None
         messages.send(sock, answer, passed)
         os.write(answered, b"1")
+        if keep is not None:
+            helper.close_all_but([keep.fileno()])
+            assembly.keep_until_closed(keep)
         if start is not None:
             os.dup2(0, 2)  # the last descriptor of boxshipd's
             helper.close_all_but([handover.fileno(), *fds])

@@ -1,4 +1,4 @@
-"""The daemon's end of the launcher: start shims and make network namespaces without forking here."""
+"""The daemon's end of the launcher: shims, network namespaces and mount trees, made without forking here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ import os
 import socket
 import subprocess
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from boxship.base.errors import SystemFailure
 from boxship.engine.processes.channel import Channel, ChannelClosed
 from boxship.shim import launcher as launcher_process
 from boxship.wire.messages import close_all
+
+
+class UnattachedMount(NamedTuple):
+    """A mount without a place yet, and where it belongs."""
+
+    tree_fd: int
+    path: str  # absolute, in the container
+    directory: bool  # what it needs as mount point: a directory, or a file
 
 
 class Launcher:
@@ -48,6 +57,21 @@ class Launcher:
         """Start a shim; ``fds`` are its control socket and the sockets of clients attached already. Return its pid."""
         answer, _ = await self._ask({"op": "shim", "start": start}, fds)
         return int(answer["pid"])
+
+    async def assemble(self, root_fd: int, mounts: Sequence[UnattachedMount]) -> socket.socket:
+        """Attach mounts below an unattached root, in a namespace that lives until the returned socket is closed."""
+        ours, theirs = socket.socketpair()
+        targets = [{"path": each.path, "directory": each.directory} for each in mounts]
+        with theirs:
+            try:
+                await self._ask(
+                    {"op": "assemble", "targets": targets},
+                    [theirs.fileno(), root_fd, *(each.tree_fd for each in mounts)],
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return ours
 
     async def close(self) -> None:
         """End the launcher; shims and namespaces live on."""

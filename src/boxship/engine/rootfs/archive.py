@@ -1,6 +1,6 @@
 """Files into and out of a container (``docker cp``): ``api.backend.Archives``.
 
-Everything inside the container is hostile and may change while it is looked at. Trees come from ``engine.trees``, every
+Everything inside the container is hostile and may change while it is looked at. Trees come from ``trees``, every
 path is walked by the kernel inside the container's root, archives are decompressed and parsed in this process, and nothing
 of the container is ever executed.
 """
@@ -13,8 +13,9 @@ import errno
 import functools
 import os
 import posixpath
+import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import CLEANUP_DEADLINE, Emit
 from boxship.engine.model import ResolvedMount, State
+from boxship.engine.processes.launcher import Launcher, UnattachedMount
 from boxship.engine.rootfs import paths, threads, trees
 from boxship.images.feed import Feed
 from boxship.linux import fs
@@ -78,8 +80,17 @@ class Download:
 class ArchiveService:
     """Implements ``api.backend.Archives``."""
 
-    def __init__(self, index: ContainerIndex, *, snapshotter: Snapshotter, files: ContainerFiles, emit: Emit) -> None:
+    def __init__(
+        self,
+        index: ContainerIndex,
+        *,
+        snapshotter: Snapshotter,
+        files: ContainerFiles,
+        launcher: Launcher,
+        emit: Emit,
+    ) -> None:
         self._index = index
+        self._launcher = launcher
         self._snapshotter = snapshotter
         self._files = files
         self._emit = emit
@@ -147,9 +158,15 @@ class ArchiveService:
             async with asyncio.timeout(CLEANUP_DEADLINE):
                 await container.clean.wait()
             mounts = self._mounts(container)
+            loop = asyncio.get_running_loop()
+
+            def assemble(root_fd: int, parts: Sequence[UnattachedMount]) -> socket.socket:
+                return asyncio.run_coroutine_threadsafe(self._launcher.assemble(root_fd, parts), loop).result()
 
             def open(stack: ExitStack) -> int:
-                return trees.open_stopped(self._snapshotter, container.id, mounts, writable=writable, stack=stack)
+                return trees.open_stopped(
+                    self._snapshotter, container.id, mounts, writable=writable, stack=stack, assemble=assemble
+                )
 
             return await threads.alone(lambda: work(open))
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from boxship.base.errors import NotSupported, SystemFailure
+from boxship.base.errors import SystemFailure
 from boxship.engine.model import ResolvedMount
+from boxship.engine.processes.launcher import UnattachedMount
 from boxship.engine.rootfs import paths
 from boxship.linux import mount, pidfd
 from boxship.runtime import places
@@ -20,6 +22,14 @@ from boxship.snapshots import Snapshotter, tree
 
 _CLONE = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC
 _NO_MOUNTS_ON_DETACHED = (errno.EINVAL, errno.EPERM)  # before Linux 6.15
+
+
+Assemble = Callable[[int, Sequence[UnattachedMount]], socket.socket]
+"""Attaches mounts below a root in a namespace of its own, which ends with the socket; see ``processes.launcher``."""
+
+
+class TooOld(Exception):
+    """The kernel attaches nothing to a tree that is itself unattached: before Linux 6.15."""
 
 
 class NotThere(Exception):
@@ -44,11 +54,17 @@ def open_running(pid: int, start_time: int) -> int:
 
 
 def open_stopped(
-    snapshotter: Snapshotter, key: str, mounts: Sequence[ResolvedMount], *, writable: bool, stack: ExitStack
+    snapshotter: Snapshotter,
+    key: str,
+    mounts: Sequence[ResolvedMount],
+    *,
+    writable: bool,
+    stack: ExitStack,
+    assemble: Assemble,
 ) -> int:
     """Return a descriptor of the root of the snapshot ``key`` with ``mounts`` in place, until ``stack`` is closed.
 
-    The caller keeps the container from starting while it is ``writable``. Raises SystemFailure, NotSupported.
+    The caller keeps the container from starting while it is ``writable``. Raises SystemFailure.
     """
     kept = [each for each in sorted(mounts, key=lambda each: each.target) if each.type != "tmpfs"]
     if kept and not writable:
@@ -56,8 +72,12 @@ def open_stopped(
             for each in kept:
                 os.close(_target(root_fd, each))
     root_fd = stack.enter_context(snapshotter.view(key, writable=writable))
-    for each in kept:
-        stack.callback(os.close, _attach(root_fd, each))
+    trees = [_unattached(each, stack) for each in kept]
+    try:
+        for each, part in zip(kept, trees, strict=True):
+            attach(root_fd, part, each)
+    except TooOld:
+        stack.callback(assemble(root_fd, trees).close)
     return root_fd
 
 
@@ -69,25 +89,27 @@ def writable_place(path: str, mounts: Sequence[ResolvedMount]) -> bool | None:
     return not max(inside, key=lambda each: len(each.target)).read_only
 
 
-def _attach(root_fd: int, wanted: ResolvedMount) -> int:
-    """Attach one mount below the detached root; return its descriptor."""
+def _unattached(wanted: ResolvedMount, stack: ExitStack) -> UnattachedMount:
+    """Return a copy of the mount that the container gets, which lives until ``stack`` is closed."""
     try:
         flags = _CLONE | mount.AT_RECURSIVE if wanted.recursive else _CLONE
         tree_fd = mount.open_tree(mount.AT_FDCWD, wanted.source, flags)
-        try:
-            if wanted.read_only:
-                mount.mount_setattr(tree_fd, mount.MOUNT_ATTR_RDONLY, 0, recursive=wanted.recursive)
-            with tree.opened(_target(root_fd, wanted)) as target_fd:
-                mount.move_mount(tree_fd, target_fd)
-        except BaseException:
-            os.close(tree_fd)
-            raise
-        return tree_fd
+        stack.callback(os.close, tree_fd)
+        if wanted.read_only:
+            mount.mount_setattr(tree_fd, mount.MOUNT_ATTR_RDONLY, 0, recursive=wanted.recursive)
+    except OSError as exc:
+        raise SystemFailure(f"can't mount {wanted.source} at {wanted.target}: {exc.strerror}") from exc
+    return UnattachedMount(tree_fd, paths.absolute(wanted.target), os.path.isdir(wanted.source))
+
+
+def attach(root_fd: int, part: UnattachedMount, wanted: ResolvedMount) -> None:
+    """Attach one mount below the unattached root. Raises TooOld where the kernel does not do that."""
+    try:
+        with tree.opened(_target(root_fd, wanted)) as target_fd:
+            mount.move_mount(part.tree_fd, target_fd)
     except OSError as exc:
         if exc.errno in _NO_MOUNTS_ON_DETACHED:
-            raise NotSupported(
-                "copying files of a stopped container that has mounts needs Linux 6.15; start the container first"
-            ) from exc
+            raise TooOld from exc
         raise SystemFailure(f"can't mount {wanted.source} at {wanted.target}: {exc.strerror}") from exc
 
 
