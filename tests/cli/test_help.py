@@ -39,7 +39,6 @@ SAME = [
         "tag",
         "top",
         "unpause",
-        "update",
         "wait",
         "container",
         "network",

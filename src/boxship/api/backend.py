@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.docker.container import (
     ContainerConfig,
     ContainerInspect,
@@ -158,6 +159,9 @@ class Containers(Protocol):
 
     async def update(self, ref: str, changes: dict[str, Any]) -> builtins.list[str]:
         """Change limits and restart policy; ``changes`` holds the given fields by their API names; return the warnings."""
+
+    async def change(self, ref: str, changes: ContainerChanges) -> ChangesMade:
+        """Change ports, mounts, environment, labels and limits: all of it, or nothing."""
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 

@@ -13,6 +13,7 @@ from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput
 from boxship.http.server import while_connected
+from boxship.spec.boxship.changes import ContainerChanges
 from boxship.spec.docker.container import CreateRequest, Resources, RestartPolicy
 
 CONDITIONS = ("not-running", "next-exit", "removed")
@@ -51,6 +52,7 @@ class ContainerRoutes:
             Route("POST", "/containers/{id}/resize", self.resize, Level.OPERATE, kind),
             Route("POST", "/containers/{id}/rename", self.rename, Level.ADMIN, kind),
             Route("POST", "/containers/{id}/update", self.update, Level.ADMIN, kind),
+            Route("POST", "/boxship/containers/{id}/change", self.change, Level.ADMIN, kind),
             Route("DELETE", "/containers/{id}", self.remove, Level.ADMIN, kind),
         ]
 
@@ -150,6 +152,10 @@ class ContainerRoutes:
         unset: dict[str, Any] = msgspec.to_builtins(UpdateRequest())
         changes = {name: value for name, value in given.items() if value != unset[name]}
         return answers.document({"Warnings": await self._containers.update(call.params["id"], changes)})
+
+    async def change(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/containers/{id}/change."""
+        return answers.document(await self._containers.change(call.params["id"], await call.json(ContainerChanges)))
 
     async def top(self, call: Call) -> web.StreamResponse:
         """GET /containers/{id}/top."""

@@ -30,6 +30,7 @@ from boxship.engine.observation.sampling import StatsSampler
 from boxship.engine.observation.system import SystemService, engine_id
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
+from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.repair import Repair
 from boxship.engine.rootfs.archive import ArchiveService
 from boxship.engine.rootfs.commit import CommitService
@@ -212,7 +213,21 @@ async def start_services(config: DaemonConfig) -> Services:
         networks=networks,
         volumes=volumes,
     )
+    reconfigurer = Reconfigurer(
+        settings,
+        host,
+        rows=rows,
+        lifecycle=lifecycle,
+        networks=networks,
+        volumes=volumes,
+        images=images,
+        snapshotter=snapshotter,
+        composer=composer,
+        files=files,
+        emit=emit,
+    )
     await repair.run()
+    await reconfigurer.resume(index)
     health.resume(index)
     await images.sweep()
     # Again: starting the networks changes what the host does, such as forwarding.
@@ -227,6 +242,7 @@ async def start_services(config: DaemonConfig) -> Services:
         composer=composer,
         execs=execs,
         sampler=sampler,
+        reconfigurer=reconfigurer,
         emit=emit,
         emit_pruned=lambda freed: events.emit("container", "prune", "", {"reclaimed": str(freed)}),
     )

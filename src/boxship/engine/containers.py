@@ -19,11 +19,13 @@ from boxship.engine.observation import top
 from boxship.engine.observation.sampling import StatsSampler
 from boxship.engine.processes.attach import AttachSession, check_attachable, parse_detach_keys
 from boxship.engine.processes.execs import ExecService
+from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.rootfs.export import export
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.images import ImageService, NoSuchImage
 from boxship.snapshots import ChangeKind, Snapshotter
+from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.docker.container import (
     ContainerInspect,
     ContainerSummary,
@@ -105,6 +107,7 @@ class ContainerService:
         composer: StartComposer,
         execs: ExecService,
         sampler: StatsSampler,
+        reconfigurer: Reconfigurer,
         emit: Any,
         emit_pruned: Callable[[int], None],
     ) -> None:
@@ -117,6 +120,7 @@ class ContainerService:
         self._composer = composer
         self._execs = execs
         self._sampler = sampler
+        self._reconfigurer = reconfigurer
         self._emit = emit
         self._emit_pruned = emit_pruned  # with the bytes that a prune freed
 
@@ -268,7 +272,11 @@ class ContainerService:
 
     async def update(self, ref: str, changes: dict[str, Any]) -> Warnings:
         """Change limits and the restart policy."""
-        return await self._lifecycle.update(self._index.find(ref), changes)
+        return await self._reconfigurer.update(self._index.find(ref), changes)
+
+    async def change(self, ref: str, changes: ContainerChanges) -> ChangesMade:
+        """Change ports, mounts, environment, labels and limits of a container that exists."""
+        return await self._reconfigurer.change(self._index.find(ref), changes)
 
     async def prune(self, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Remove all stopped containers that the filters select."""

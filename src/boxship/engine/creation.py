@@ -21,7 +21,7 @@ from boxship.engine.observation.sysinfo import SysInfo
 from boxship.engine.options import limits, mounts, oci, request
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
-from boxship.engine.volume_claims import VolumeClaims
+from boxship.engine.volume_claims import VolumeClaims, fill
 from boxship.images import Image, ImageService
 from boxship.snapshots import Snapshotter
 from boxship.spec.docker.container import CreateRequest, CreateResponse, HostConfig
@@ -100,7 +100,7 @@ class Creator:
             inherited = self._inherited(host.volumes_from or [])
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
             await asyncio.to_thread(mounts.check_sources, resolved)
-            await self._copy_up(parent, resolved, sources.fresh)
+            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved, sources.fresh)
             spec = ContainerSpec(
                 id=id,
                 name=name,
@@ -144,21 +144,6 @@ class Creator:
                 if mount.type in ("bind", "volume")
             )
         return result
-
-    async def _copy_up(self, parent: str, resolved: list[ResolvedMount], fresh: set[str]) -> None:
-        """Fill new volumes with what the image holds at their place."""
-        wanted = [
-            m
-            for m in resolved
-            if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
-        ]
-        if wanted:
-            await asyncio.to_thread(self._copy_up_blocking, parent, wanted)
-
-    def _copy_up_blocking(self, parent: str, wanted: list[ResolvedMount]) -> None:
-        with self._snapshotter.view(parent) as root_fd:
-            for mount in wanted:
-                self._volumes.copy_up(mount.name, root_fd, mount.target)
 
 
 def remove_snapshot(snapshotter: Snapshotter, id: str) -> None:

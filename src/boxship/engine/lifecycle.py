@@ -33,14 +33,13 @@ from boxship.engine.model import (
     unknown_user,
 )
 from boxship.engine.observation.sysinfo import SysInfo
-from boxship.engine.options import devices, limits, mounts, oci, request
+from boxship.engine.options import mounts
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.processes.shims import Shim, ShimGone
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
-from boxship.engine.update import apply_update
 from boxship.networks import AttachRequest, NetworkService, Sandbox
 from boxship.snapshots import Snapshotter
 from boxship.volumes import VolumeService
@@ -496,18 +495,35 @@ class Lifecycle:
     ) -> None:
         """Stop and start again; an auto-remove container survives this."""
         async with container.lock:
-            if container.status.alive or container.status.state is State.RESTARTING:
-                keep = container.spec
-                container.spec = msgspec.structs.replace(
-                    keep, host_config=msgspec.structs.replace(keep.host_config, auto_remove=False)
-                )
-                try:
-                    await self.stop(container, asked, timeout=timeout, signal=signal)
-                    await self._settled(container)
-                finally:
-                    container.spec = keep
-            await self._whole(self._start(container, restart_count=0, asked=asked))
+            await self.restart_locked(container, asked, timeout=timeout, signal=signal)
+
+    async def restart_locked(
+        self,
+        container: Container,
+        asked: causes.Request,
+        *,
+        timeout: int | None,
+        signal: int | None,
+        stopped: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Restart a container whose lock the caller holds; ``stopped`` is called between the two halves."""
+        if container.status.alive or container.status.state is State.RESTARTING:
+            keep = container.spec
+            container.spec = msgspec.structs.replace(
+                keep, host_config=msgspec.structs.replace(keep.host_config, auto_remove=False)
+            )
+            try:
+                await self.stop(container, asked, timeout=timeout, signal=signal)
+                await self._settled(container)
+            finally:
+                container.spec = keep
+        stopped()
+        await self.start_locked(container, asked)
         self._emit(container, "restart", {})
+
+    async def start_locked(self, container: Container, asked: causes.Request) -> None:
+        """Start a stopped container whose lock the caller holds."""
+        await self._whole(self._start(container, restart_count=0, asked=asked))
 
     def restart_unhealthy(self, container: Container) -> None:
         """Restart a container that its probes find unhealthy, in the background, if its user asked for that.
@@ -571,33 +587,6 @@ class Lifecycle:
             return parse_signal(container.spec.config.stop_signal or "SIGTERM")
         except InvalidInput:
             return signals.SIGTERM  # the image's, and not a signal: Docker does not mind either
-
-    async def update(self, container: Container, changes: dict[str, Any]) -> list[str]:
-        """Change limits now and for later starts; return warnings."""
-        async with container.lock:
-            if container.status.state in (State.REMOVING, State.DEAD):
-                raise Conflict(
-                    f'Cannot update container {container.id}: Container is marked for removal and cannot be "update".'
-                )
-            try:
-                host = apply_update(container.spec.host_config, changes)
-            except Conflict as exc:
-                raise Conflict(f"Cannot update container {container.id}: {exc}") from exc
-            request.check(container.spec.config, host, self._settings, self._sysinfo)
-            host, warnings = limits.fit(host, self._sysinfo)
-            spec = msgspec.structs.replace(container.spec, host_config=host)
-            if container.status.alive:
-                cgroup = self._composer.cgroup(container)
-                try:
-                    resources = oci.resources(host, await asyncio.to_thread(devices.numbers, host))
-                    await asyncio.to_thread(cgroup.apply, resources)
-                except OSError as exc:
-                    raise SystemFailure(f"Cannot update container {container.id}: {exc}") from exc
-            await self._rows.save_spec(spec)
-            container.spec = spec
-            await asyncio.to_thread(self._files.save, spec, container.status)
-        self._emit(container, "update", {})
-        return warnings
 
     # -- rename, remove ----------------------------------------------------------------------------------------------
 

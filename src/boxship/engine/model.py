@@ -86,6 +86,18 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     platform: str = "linux"
 
 
+class UnfinishedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a change to a running container the specification says already and the kernel perhaps not yet.
+
+    Written with the specification and gone when all is done; a daemon that finds it carries it out.
+    """
+
+    limits: bool = False
+    mount: list[ResolvedMount] = []
+    unmount: list[str] = []  # targets
+    restart: bool = False
+
+
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed, and what is wanted (``wanted_running``, for restart policies and repair)."""
 
@@ -102,6 +114,7 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     stopped_by_user: bool = False
     stopped_as_unhealthy: bool = False  # its end counts as a failure, whatever the exit code
     sandbox: Sandbox | None = None
+    change: UnfinishedChange | None = None
     health: Health | None = None  # from the first start of a container with a health check
     boot_id: str = ""  # the kernel's boot in which the last run began
     started_by: Request | None = None

@@ -129,7 +129,9 @@ class Repair:
             await asyncio.to_thread(self._files.remove, id)
         mounted = {container.id for container in containers if container.status.alive}
         await asyncio.to_thread(self._sweep_blocking, ids, mounted)
-        await self._volumes.release_unknown(ids)
+        await self._volumes.release_unknown(
+            {c.id: {mount.name for mount in c.spec.mounts if mount.type == "volume"} for c in containers}
+        )
 
     async def _end_stray(self, id: str) -> None:
         """Kill a container that no row names: its create or removal was cut off."""

@@ -37,10 +37,15 @@ class ContainerRows:
         document = _encode(container.status)
         await self._store.write(lambda tx: tx.put(STATUS_KIND, container.id, document), durable=False)
 
-    async def save_spec(self, spec: ContainerSpec) -> None:
-        """Write a changed specification."""
-        document = _encode(spec)
-        await self._store.write(lambda tx: tx.put(SPEC_KIND, spec.id, document))
+    async def save_both(self, spec: ContainerSpec, status: ContainerStatus) -> None:
+        """Write a changed specification together with what it means for the container that runs."""
+        documents = _encode(spec), _encode(status)
+
+        def save(tx: Transaction) -> None:
+            tx.put(SPEC_KIND, spec.id, documents[0])
+            tx.put(STATUS_KIND, spec.id, documents[1])
+
+        await self._store.write(save)
 
     async def rename(self, spec: ContainerSpec, old: str) -> None:
         """Write a specification with another name, claim that and release ``old``. Raises NameInUse."""

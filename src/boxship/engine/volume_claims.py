@@ -1,11 +1,13 @@
-"""The volumes that one create request names, made or claimed, and given back when the create fails."""
+"""The volumes that a create or a change of a container names, made or claimed, and given back when it fails."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from boxship.base.errors import BoxshipError, NotFound
+from boxship.engine.model import ResolvedMount
+from boxship.snapshots import Snapshotter
 from boxship.spec.docker.volume import VolumeCreate
 from boxship.volumes import VolumeService
 
@@ -15,9 +17,11 @@ ANONYMOUS_LABEL = "com.docker.volume.anonymous"  # Docker's own mark, which prun
 class VolumeClaims:
     """Implements ``engine.mounts.VolumeSource`` for one container; ``fresh`` holds the names that did not exist before."""
 
-    def __init__(self, volumes: VolumeService, container_id: str) -> None:
+    def __init__(self, volumes: VolumeService, container_id: str, held: Collection[str] = ()) -> None:
+        """``held`` are the names that the container uses already."""
         self._volumes = volumes
         self._container_id = container_id
+        self._held = held
         self._claimed: list[str] = []
         self.fresh: set[str] = set()
 
@@ -30,7 +34,8 @@ class VolumeClaims:
         marked = {**labels, ANONYMOUS_LABEL: ""} if anonymous else dict(labels)
         volume = await self._volumes.create(VolumeCreate(name=name, driver=driver, labels=marked))
         await self._volumes.use(volume.name, self._container_id)
-        self._claimed.append(volume.name)
+        if volume.name not in self._held:
+            self._claimed.append(volume.name)
         return volume.mountpoint
 
     async def undo(self) -> None:
@@ -40,3 +45,20 @@ class VolumeClaims:
                 await self._volumes.unuse(name, self._container_id)
                 if name in self.fresh:
                     await self._volumes.remove(name, force=True)
+
+
+def fill(
+    volumes: VolumeService,
+    snapshotter: Snapshotter,
+    parent: str,
+    mounts: Sequence[ResolvedMount],
+    fresh: Collection[str],
+) -> None:
+    """Fill those volumes of ``mounts`` that are ``fresh`` with what the snapshot ``parent`` holds there; blocking."""
+    wanted = [
+        m for m in mounts if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
+    ]
+    if wanted:
+        with snapshotter.view(parent) as root_fd:
+            for mount in wanted:
+                volumes.copy_up(mount.name, root_fd, mount.target)

@@ -1,4 +1,4 @@
-"""Connection tracking: forget the flows of one address; see nfnetlink(7) and linux/netfilter/nfnetlink_conntrack.h."""
+"""Connection tracking: forget the flows of one address or port; see nfnetlink(7) and linux/netfilter/nfnetlink_conntrack.h."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from boxship.linux.netlink import Request, Socket, attribute, nested
 NFNL_SUBSYS_CTNETLINK = 1  # linux/netfilter/nfnetlink.h
 IPCTNL_MSG_CT_DELETE = 2
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_FILTER = 1, 2, 25
-CTA_TUPLE_IP = 1
+CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_V4_SRC = 1
+CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 1, 3
 CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 1, 2
-_COMPARE_SOURCE = 1  # CTA_FILTER_F_CTA_IP_SRC of net/netfilter/nf_conntrack_netlink.c: only the source address counts
+# CTA_FILTER_F_CTA_... of net/netfilter/nf_conntrack_netlink.c: what of a flow counts, all else may be anything
+_COMPARE_SOURCE = 1
+_COMPARE_PROTOCOL_AND_PORT = 8 | 32
 _NFGENMSG = struct.Struct("=BBH")
 _UINT32 = struct.Struct("=I")
 
@@ -36,6 +39,27 @@ def forget_source(address: str, *, replies: bool) -> Request:
         )
     )
     return Request(f"forget flows of {address}", NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, payload)
+
+
+def forget_datagrams_to(sock: Socket, port: int) -> None:
+    """Delete all flows of UDP that were sent to ``port`` at whatever IPv4 address; none is no error. Linux 5.8."""
+    protocol = attribute(CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+    destination = nested(CTA_TUPLE_PROTO, protocol, attribute(CTA_PROTO_DST_PORT, struct.pack(">H", port)))
+    payload = (
+        _NFGENMSG.pack(socket.AF_INET, 0, 0)
+        + nested(CTA_TUPLE_ORIG, destination)
+        + nested(
+            CTA_FILTER,
+            attribute(CTA_FILTER_ORIG_FLAGS, _UINT32.pack(_COMPARE_PROTOCOL_AND_PORT)),
+            attribute(CTA_FILTER_REPLY_FLAGS, _UINT32.pack(0)),
+        )
+    )
+    request = Request(f"forget datagrams to {port}", NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, 0, payload)
+    try:
+        sock.execute([request])
+    except OSError as exc:
+        if exc.errno != errno.ENOENT:
+            raise
 
 
 def forget_flows(sock: Socket, address: str) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import sys
 
 from boxship.linux._libc import NUMBERS, check, libc
 
@@ -27,6 +28,10 @@ CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 NSFS_MAGIC = 0x6E736673
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
+
+# linux/stat.h
+_STATX_ATTR_MOUNT_ROOT = 0x2000
+_STATX_BYTES = 256
 
 _RACE_TRIES = 128
 
@@ -60,6 +65,8 @@ _openat2.restype = ctypes.c_long
 _close_range = libc["syscall"]
 _close_range.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
 _close_range.restype = ctypes.c_long
+_statx = libc.statx
+_statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
 _fstatfs = libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.POINTER(_Statfs))
 _execveat = libc["syscall"]
@@ -105,6 +112,14 @@ def fstatfs_type(fd: int) -> int:
     buffer = _Statfs()
     check(_fstatfs(fd, ctypes.byref(buffer)), "fstatfs")
     return int(buffer.f_type) & 0xFFFFFFFF
+
+
+def is_mount_root(fd: int) -> bool:
+    """Tell whether ``fd`` is the root of a mount, that is whether it can be unmounted by name; statx(2), Linux 5.8."""
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    check(_statx(fd, b"", AT_EMPTY_PATH, 0, buffer), "statx")
+    attributes = int.from_bytes(buffer.raw[8:16], sys.byteorder)  # after stx_mask and stx_blksize
+    return bool(attributes & _STATX_ATTR_MOUNT_ROOT)
 
 
 def execveat(fd: int, args: list[str], env: list[str]) -> None:

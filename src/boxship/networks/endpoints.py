@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 
 from boxship.linux import conntrack, rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks.bridge import Bridge
-from boxship.networks.models import Endpoint
+from boxship.networks.models import Endpoint, PublishedPort
 
 _INSIDE = "eth0"
 
@@ -77,6 +78,13 @@ def forget_flows(sock: Socket, address: str) -> None:
     """End the tracked connections of an address; a kernel without the filter keeps them until they time out."""
     with contextlib.suppress(OSError):
         conntrack.forget_flows(sock, address)
+
+
+def forget_datagrams(sock: Socket, ports: Iterable[PublishedPort]) -> None:
+    """End the tracked flows of UDP to these host ports, which would go on to the old place; TCP connections stay."""
+    with contextlib.suppress(OSError):
+        for port in {port.host_port for port in ports if port.protocol == "udp"}:
+            conntrack.forget_datagrams_to(sock, port)
 
 
 def adopt(host: Socket, bridge: Bridge, claimed: set[str], alias_prefix: str) -> None:

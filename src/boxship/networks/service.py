@@ -23,7 +23,7 @@ from boxship.base import clock, ids
 from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
-from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish
+from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish, republish
 from boxship.networks.bridge import Bridge
 from boxship.networks.catalog import Filters, Network
 from boxship.networks.firewall import BridgeRules, Firewall
@@ -31,6 +31,8 @@ from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, P
 from boxship.networks.namespaces import Namespace, NamespacePool
 from boxship.networks.options import NetworkOptions
 from boxship.networks.ports import PortTable, PortTaken, read_random_range, reserve
+from boxship.networks.republish import PortChange
+from boxship.spec.docker.container import PortBinding
 from boxship.spec.docker.network import IPAMPool, NetworkInspect
 from boxship.store import Store
 
@@ -82,6 +84,7 @@ class NetworkService:
         self._pool = NamespacePool(namespaces, self._directory)
         self._networks: list[Network] = []
         self._attached: dict[str, Sandbox] = {}  # by container id
+        self._held: dict[str, IPv4Address] = {}  # by container id: kept for it while it has no sandbox
         self._host: Socket | None = None
         self._flows: Socket | None = None  # kept open: closing a netfilter socket takes 9 ms
         self._bridge: Bridge | None = None
@@ -171,6 +174,62 @@ class NetworkService:
         """Note that a container left a network, since it ended."""
         self._tell("disconnect", ref, container_id)
 
+    def change_ports(
+        self,
+        sandbox: Sandbox,
+        bindings: Mapping[str, Sequence[PortBinding] | None],
+        removed: Sequence[PublishedPort],
+    ) -> PortChange:
+        """End some ports of an attached container and publish others, at once; connections of the rest go on.
+
+        On "none" nothing is published, as on attach. Raises what attach raises for its ports, with nothing changed.
+        """
+        endpoint = sandbox.endpoints[0]
+        claims = (
+            publish.claims(bindings, (), publish_all=False, default_ip=self._options.ip)
+            if endpoint.network == "bridge"
+            else []
+        )
+        try:
+            if self._host is not None and claims:
+                self._host.execute(
+                    [rtnetlink.set_bridge_port(endpoint.host_link, hairpin=True, isolated=not self._options.icc)]
+                )
+            change = republish.change(
+                sandbox,
+                claims,
+                removed,
+                table=self._ports,
+                firewall=self._firewall,
+                attached=self._replace_attached,
+            )
+        except PortTaken as exc:
+            raise SystemFailure(_connectivity_failure(sandbox.name, endpoint, exc)) from exc
+        except OSError as exc:
+            raise SystemFailure(f"failed to publish ports of {sandbox.name}: {exc.strerror}") from exc
+        if self._flows is not None:
+            endpoints.forget_datagrams(self._flows, {*change.added, *removed})
+        return change
+
+    def host_address(self, text: str) -> str:
+        """Return where a binding without or with a host address is published; raises InvalidInput."""
+        return publish.host_address(text, self._options.ip)
+
+    def hold_address(self, container_id: str) -> None:
+        """Keep the address of an attached container for its next attach, until :meth:`let_address_go`."""
+        sandbox = self._attached.get(container_id)
+        for endpoint in sandbox.endpoints if sandbox else ():
+            if endpoint.address:
+                self._held[container_id] = IPv4Address(endpoint.address)
+
+    def let_address_go(self, container_id: str) -> None:
+        """End :meth:`hold_address`; an address that nobody uses is free then."""
+        address = self._held.pop(container_id, None)
+        sandbox = self._attached.get(container_id)
+        used = {endpoint.address for endpoint in sandbox.endpoints} if sandbox else set()
+        if address is not None and self._addresses is not None and str(address) not in used:
+            self._addresses.release(address)
+
     def rename(self, container_id: str, name: str) -> None:
         """Show a container under a new name."""
         if container_id in self._attached:
@@ -246,8 +305,10 @@ class NetworkService:
         if host is None or own is None or space is None:
             raise SystemFailure("the default network is not started")
         endpoint_id = ids.new_id()
-        address = space.allocate()
-        undo.callback(space.release, address)
+        held = self._held.get(request.container_id)
+        address = held or space.allocate()
+        if held is None:
+            undo.callback(space.release, address)
         mac = request.mac_address or ipam.mac_of(address)
         endpoint = Endpoint(
             network=network.name,
@@ -304,7 +365,16 @@ class NetworkService:
                 endpoints.disconnect(self._host, endpoint.host_link)
                 if sandbox.ports and self._flows is not None:
                     endpoints.forget_flows(self._flows, endpoint.address)
-                self._addresses.release(IPv4Address(endpoint.address))
+                if IPv4Address(endpoint.address) not in self._held.values():
+                    self._addresses.release(IPv4Address(endpoint.address))
+
+    def _replace_attached(self, old: Sandbox, new: Sandbox) -> bool:
+        """Show ``new`` in place of ``old``; return False when the container has ended."""
+        for container_id, attached in self._attached.items():
+            if attached.id == old.id:
+                self._attached[container_id] = new
+                return True
+        return False
 
     def _remove_in_background(self, path: str) -> None:
         """Remove the namespace of a failed attach; a failure is left to the next start's sweep."""

@@ -52,7 +52,7 @@ def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) ->
     elif fstype == "cgroup":
         target_fd = places.find_or_make(root_fd, destination, directory=True)
         try:
-            _check_place(target_fd, destination)
+            check_place(target_fd, destination)
             tree_fd = cgroup_mounts.mount_all(root_fd, destination, target_fd, options, namespaced=cgroup_namespace)
         finally:
             os.close(target_fd)
@@ -72,7 +72,7 @@ def _shared_memory(root_fd: int, destination: str, source: str, namespace: str, 
     try:
         target_fd = places.find_or_make(root_fd, destination, directory=True)
         try:
-            _check_place(target_fd, destination)
+            check_place(target_fd, destination)
             mount.move_mount(tree_fd, target_fd)
         finally:
             os.close(target_fd)
@@ -94,7 +94,7 @@ def _bind(root_fd: int, destination: str, source: str, options: MountOptions, su
         directory = stat.S_ISDIR(os.fstat(source_fd).st_mode)
         target_fd = places.find_or_make(root_fd, destination, directory=directory)
         try:
-            _check_place(target_fd, destination, is_procfs=fs.fstatfs_type(source_fd) == fs.PROC_SUPER_MAGIC)
+            check_place(target_fd, destination, is_procfs=fs.fstatfs_type(source_fd) == fs.PROC_SUPER_MAGIC)
             return places.bind(source_fd, target_fd, recursive=recursive, flags=options.flags, cleared=options.cleared)
         finally:
             os.close(target_fd)
@@ -113,7 +113,7 @@ def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, 
         is_new = True
     try:
         if fstype != "proc":
-            _check_place(target_fd, destination)
+            check_place(target_fd, destination)
         target = f"/proc/self/fd/{target_fd}"
         if fstype == "tmpfs" and "mode=" not in data and not is_new:  # a new place has tmpfs's own mode, 1777
             mode = f"mode={stat.S_IMODE(os.fstat(target_fd).st_mode):o}"
@@ -127,7 +127,7 @@ def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, 
         os.close(target_fd)
 
 
-def _check_place(target_fd: int, destination: str, *, is_procfs: bool = False) -> None:
+def check_place(target_fd: int, destination: str, *, is_procfs: bool = False) -> None:
     """Raise RuntimeFailure when what is mounted at ``destination`` would show in place of procfs or of files in it.
 
     ``target_fd`` is asked too: a link of the image or of a volume may have led there. ``is_procfs``: what is mounted is

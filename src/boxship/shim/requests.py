@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from boxship.runtime import live_mounts
 from boxship.runtime.failure import RuntimeFailure
 from boxship.shim import helper
 from boxship.shim.execs import Exec
@@ -223,6 +224,24 @@ class Requests:
         os.kill(exec.pid, number)
         return {"ok": True}
 
+    def _mounts(self, connection: Connection, message: dict[str, Any], _fds: list[int]) -> None:
+        """Mount and unmount inside the container, in a helper: it enters the container's mount namespace."""
+        if self._exit is not None:
+            raise Refused(messages.NOT_RUNNING)
+        add, remove, again = list(message["add"]), [str(path) for path in message["remove"]], bool(message.get("again"))
+
+        def run() -> tuple[dict[str, Any], list[int]]:
+            try:
+                live_mounts.change(self.init.pidfd, add, remove, again=again)
+            except RuntimeFailure as exc:
+                return {"error": exc.message}, []
+            return {}, []
+
+        def answer(text: dict[str, Any]) -> None:
+            connection.send({"seq": message.get("seq"), "ok": "error" not in text, **text})
+
+        helper.start(self._loop, run, lambda text, _fds: answer(text), keep=(self.init.pidfd,))
+
     def _flush(self, _connection: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         self._streams.read_now()
         return {"ok": True}
@@ -242,4 +261,5 @@ _HANDLERS: dict[str, Callable[[Requests, Connection, dict[str, Any], list[int]],
     "resize": Requests._resize,
     "kill": Requests._kill,
     "flush": Requests._flush,
+    "mounts": Requests._mounts,
 }

@@ -188,18 +188,18 @@ class VolumeService:
 
         await self._store.write(drop)
 
-    async def release_unknown(self, container_ids: Collection[str]) -> None:
+    async def release_unknown(self, used: Mapping[str, Collection[str]]) -> None:
         """Bring rows and directories to one state, once at start.
 
-        Forgets users that are not among ``container_ids``, finishes removals and copy-ups that were cut off, makes the
-        directories of rows that were cut off before. Raises SystemFailure.
+        ``used`` has for each container the names of its volumes. Forgets all other users, finishes removals and copy-ups
+        that were cut off, makes the directories of rows that were cut off before. Raises SystemFailure.
         """
-        known = set(container_ids)
 
         def drop(tx: Transaction) -> Sequence[_Row]:
             rows = [msgspec.json.decode(document, type=_Row) for _, document in tx.list(KIND)]
             for row in rows:
-                _drop_users(tx, row, lambda user: user not in known)
+                users_of = {user for user, names in used.items() if row.name in names}
+                _drop_users(tx, row, functools.partial(_is_not_in, users_of))
             return rows
 
         async with self._changing:
@@ -362,6 +362,10 @@ def _existing(tx: ReadTransaction, name: str) -> _Row:
     if row is None or row.removing:
         raise NotFound(f"get {name}: no such volume")
     return row
+
+
+def _is_not_in(users: Collection[str], user: str) -> bool:
+    return user not in users
 
 
 def _drop_users(tx: Transaction, row: _Row, gone: Callable[[str], bool]) -> None:

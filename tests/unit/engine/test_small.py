@@ -12,8 +12,8 @@ from boxship.engine.container import ContainerIndex
 from boxship.engine.model import NameInUse, check_name
 from boxship.engine.names import random_name
 from boxship.engine.observation.system import engine_id
+from boxship.engine.reconfigure.resources import apply_update
 from boxship.engine.signals import parse_signal
-from boxship.engine.update import apply_update
 from boxship.spec.docker.container import HostConfig
 
 SAME = random.Random(1)

@@ -164,7 +164,7 @@ def test_a_start_finishes_what_was_cut_off(volumes, store, tmp_path, monkeypatch
         assert [volume.name for volume in await volumes.list({})] == ["made"]
 
         again = VolumeService(store, str(tmp_path / "volumes"))
-        await again.release_unknown({"alive"})
+        await again.release_unknown({"alive": ["made"], "other": []})
         assert sorted(os.listdir(tmp_path / "volumes")) == ["made", "strange"]
         assert Path(made.mountpoint).is_dir()
         assert not Path(removed.mountpoint).exists()

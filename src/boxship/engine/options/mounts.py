@@ -87,7 +87,7 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
         propagation = next((m for m in modes if m in PROPAGATIONS), "rprivate")
         return ResolvedMount(
             type="bind",
-            source=_clean(source),
+            source=clean_target(source),
             target=target,
             mode=mode,
             read_only=read_only,
@@ -130,7 +130,7 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
                 raise InvalidInput(f"{where}: invalid propagation mode: {propagation}")
             return ResolvedMount(
                 type="bind",
-                source=_clean(wanted.source),
+                source=clean_target(wanted.source),
                 target=target,
                 must_exist=not options.get("CreateMountpoint"),
                 read_only=wanted.read_only,
@@ -188,7 +188,7 @@ def _target(path: str, text: str, kind: str = "volume") -> str:
         raise InvalidInput(
             f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": invalid mount path: '{path}' mount path must be absolute"
         )
-    clean = _clean(path)
+    clean = clean_target(path)
     if clean == "/":
         raise InvalidInput(
             f"invalid volume specification: '{text}': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"
@@ -202,7 +202,7 @@ def _once(target: str, given: set[str]) -> None:
     given.add(target)
 
 
-def _clean(path: str) -> str:
+def clean_target(path: str) -> str:
     """Return an absolute path without ``.``, ``..``, double or trailing slashes, by text alone."""
     parts: list[str] = []
     for part in path.split("/"):

@@ -332,14 +332,15 @@ def _mounts(spec: ContainerSpec, host: Surroundings) -> list[dict[str, Any]]:
     taken = {mount.target for mount in spec.mounts}
     mounts = [mount for mount in mounts if mount["destination"] not in taken]
     ordered = sorted(spec.mounts, key=lambda mount: mount.target.count("/"))
-    mounts.extend(_user_mount(mount) for mount in ordered)
+    mounts.extend(user_mount(mount) for mount in ordered)
     for name in ("resolv.conf", "hostname", "hosts"):
         if f"/etc/{name}" not in taken:
             mounts.append(_bind(f"{host.files_dir}/{name}", f"/etc/{name}", ["ro"] if limits.readonly_rootfs else []))
     return mounts
 
 
-def _user_mount(mount: ResolvedMount) -> dict[str, Any]:
+def user_mount(mount: ResolvedMount) -> dict[str, Any]:
+    """Return a mount of the user's as an entry of the runtime-spec's ``mounts``."""
     if mount.type == "tmpfs":
         options = ["noexec", "nosuid", "nodev", *mount.options]
         return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options}

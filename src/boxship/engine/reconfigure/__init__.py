@@ -1,0 +1,1 @@
+"""Changes to containers that exist: limits, ports, mounts, environment, labels, without losing the writable layer."""
