@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -241,6 +242,14 @@ def prunable(spec: ContainerSpec, filters: Mapping[str, Sequence[str]]) -> bool:
     )
 
 
+def _name_matches(pattern: str, name: str) -> bool:
+    """Tell whether a regular expression is found in a name, with or without its slash, as in Docker."""
+    try:
+        return pattern in name or any(re.search(pattern, text) for text in (name, f"/{name}"))
+    except re.error:
+        return False
+
+
 def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
     name, equals, value = wanted.partition("=")
     return labels.get(name) == value if equals else name in labels
@@ -256,7 +265,7 @@ def _passes(container: Container, filters: Mapping[str, Sequence[str]], ancestor
             case "id":
                 ok = any(spec.id.startswith(value) for value in values)
             case "name":
-                ok = any(value.removeprefix("/") in spec.name or value.strip("^/$") == spec.name for value in values)
+                ok = any(_name_matches(value, spec.name) for value in values)
             case "label":
                 ok = all(_has_label(labels, value) for value in values)
             case "status":

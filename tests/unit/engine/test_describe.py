@@ -97,6 +97,14 @@ def test_a_container_is_found_by_id_name_and_unique_prefix() -> None:
     assert index.find("11" + "a" * 62).spec.name == "db"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("we", ["web"]), ("^/we", ["web"]), ("^/?(web|db)$", ["db", "web"]), ("e.$", ["web"]), ("^b$", []), ("[", [])],
+)
+def test_names_are_filtered_by_regular_expression(pattern: str, found: list[str]) -> None:
+    assert sorted(select(index_of(make(10, name="web"), make(11, name="db")), name=[pattern])) == found
+
+
 def test_a_limit_that_is_not_positive_is_none() -> None:
     index = index_of(make(10), make(11), make(12))
     assert len(select(index, limit=-1)) == len(select(index, limit=0)) == 3
