@@ -260,7 +260,7 @@ async def start_services(config: DaemonConfig) -> Services:
     )
     return Services(
         containers=containers,
-        archives=ArchiveService(index, snapshotter=snapshotter, files=files, emit=emit),
+        archives=ArchiveService(index, snapshotter=snapshotter, files=files, launcher=launcher, emit=emit),
         commits=CommitService(lifecycle, images=images, snapshotter=snapshotter, emit=emit),
         execs=execs,
         images=images,
