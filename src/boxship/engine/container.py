@@ -30,7 +30,8 @@ class Container:
         self.clean.set()
         self.starting: asyncio.Future[dict[str, object]] | None = None
         self.attaching: list[Client] = []  # clients that attached before the start
-        self.exec_ids: list[str] = []
+        self.exec_ids: list[str] = []  # created or running, as inspect shows them
+        self.ended_exec_ids: list[str] = []  # those that can still be asked for, oldest first
         self.restart_timer: asyncio.Task[None] | None = None
         self.restart_delay = 0.0
         self.running_since: float | None = None  # loop time; None when this daemon did not see the run begin

@@ -99,7 +99,7 @@ class Creator:
             undo.push_async_callback(sources.undo)
             inherited = self._inherited(host.volumes_from or [])
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
-            await asyncio.to_thread(mounts.check_sources, resolved)
+            await mounts.check_sources(resolved)
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved, sources.fresh)
             spec = ContainerSpec(
                 id=id,

@@ -74,7 +74,7 @@ def inspect(
         restart_count=status.restart_count,
         driver=graph.name,
         platform=spec.platform,
-        exec_ids=list(container.exec_ids) or None,
+        exec_ids=(list(container.exec_ids) or None) if status.alive else None,
         host_config=spec.host_config,
         graph_driver=graph,
         mounts=[mount_point(mount) for mount in spec.mounts if mount.type != "tmpfs" or mount.name],

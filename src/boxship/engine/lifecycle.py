@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 START_DEADLINE = 120.0  # seconds until a start that nobody answers is given up
 CLEANUP_DEADLINE = 30.0  # seconds a shim has to unmount and to remove the cgroup
-KILL_DEADLINE = 10.0  # seconds after SIGKILL until a container counts as stuck
+KILL_DEADLINE = 10  # seconds after SIGKILL until a container counts as stuck
 DEFAULT_STOP_TIMEOUT = 10
 
 Emit = Callable[[Container, str, dict[str, str]], None]
@@ -162,7 +162,7 @@ class Lifecycle:
         self, container: Container, undo: AsyncExitStack, restart_count: int, asked: causes.Request
     ) -> None:
         spec = container.spec
-        await asyncio.to_thread(mounts.make_sources, spec.mounts)
+        await mounts.make_sources(spec.mounts)
         sandbox = await self._sandbox(container)
         if sandbox is not None:
             undo.push_async_callback(self._networks.release, sandbox)
@@ -477,11 +477,14 @@ class Lifecycle:
 
     async def _killed(self, container: Container) -> bool:
         """Wait for the end after SIGKILL; return False when the container resists."""
-        # A frozen process does not get it on cgroup v1. Our own status need not tell: others freeze too, and a daemon may
-        # have died between freezing and saying so.
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._composer.cgroup(container).thaw)
-        return await _within(container.ended, KILL_DEADLINE)
+        # A frozen process does not get it on cgroup v1. Our own status need not tell: others freeze too, also meanwhile, and a
+        # daemon may have died between freezing and saying so.
+        for _ in range(KILL_DEADLINE):
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._composer.cgroup(container).thaw)
+            if await _within(container.ended, 1.0):
+                return True
+        return False
 
     async def _signal(self, container: Container, number: int) -> None:
         if container.shim is None:
@@ -564,7 +567,10 @@ class Lifecycle:
             raise Conflict(f"Container {container.id} is already paused")
         if container.status.state is not State.RUNNING:
             raise NotRunning(container.id)
-        await asyncio.to_thread(self._composer.cgroup(container).freeze)
+        try:
+            await asyncio.to_thread(self._composer.cgroup(container).freeze)
+        except OSError as exc:
+            raise SystemFailure(f"Cannot pause container {container.id}: {exc}") from exc
         if container.status.state is State.RUNNING:
             self.set_status(container, state=State.PAUSED)
             self._watcher.changed(container)
@@ -575,7 +581,10 @@ class Lifecycle:
         """Thaw all processes."""
         if container.status.state is not State.PAUSED:
             raise Conflict(f"Container {container.id} is not paused")
-        await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        try:
+            await asyncio.to_thread(self._composer.cgroup(container).thaw)
+        except OSError as exc:
+            raise SystemFailure(f"Cannot unpause container {container.id}: {exc}") from exc
         if container.status.state is State.PAUSED:
             self.set_status(container, state=State.RUNNING)
             self._watcher.changed(container)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from boxship.base import clock
-from boxship.base.errors import BoxshipError
+from boxship.base.errors import BoxshipError, DeadlineExceeded
 from boxship.engine import causes, remains, restart
 from boxship.engine.container import Container
 from boxship.engine.files import ContainerFiles
@@ -29,6 +29,7 @@ from boxship.volumes import VolumeService
 
 log = logging.getLogger(__name__)
 
+MEET_TIMEOUT = 5.0  # seconds for a shim to say what it has; they are asked together
 UNKNOWN_END = 255  # the exit code of a container whose end nobody saw, as Docker gives it
 
 
@@ -61,11 +62,8 @@ class Repair:
         containers = [Container(spec, status) for spec, status in await asyncio.to_thread(self._rows.load)]
         for container in containers:
             self._lifecycle.index.add(container)
-        ended: dict[str, dict[str, Any]] = {}
-        for container in containers:
-            record = await self._meet(container)
-            if record is not None:
-                ended[container.id] = record
+        records = await asyncio.gather(*(self._meet(container) for container in containers))
+        ended = {c.id: record for c, record in zip(containers, records, strict=True) if record is not None}
         living = {
             c.id: c.status.sandbox for c in containers if c.status.alive and c.id not in ended and c.status.sandbox
         }
@@ -83,9 +81,14 @@ class Repair:
         try:
             sock = await asyncio.to_thread(connect, self._files.state_dir(container.id))
             shim = self._lifecycle.adopt(container, sock)
-            answer = await shim.ask("status")
+            answer = await shim.ask("status", timeout=MEET_TIMEOUT)
         except OSError:
             pass
+        except DeadlineExceeded:
+            # Stopped, or starved: it is there, so its container is, until it says otherwise.
+            log.warning("the shim of container %s does not answer", container.id)
+            if started is not None and self._files.exit_record(container.id) is None:
+                answer = {**started, "state": "running"}
         except BoxshipError:
             if shim is not None:
                 shim.close()

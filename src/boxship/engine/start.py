@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import platform
@@ -15,12 +14,15 @@ from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
 from boxship.engine.options import devices, oci, seccomp_profile
 from boxship.engine.options.request import parse_size, security_options
+from boxship.engine.rootfs import threads
 from boxship.engine.settings import EngineSettings
 from boxship.linux.cgroup import Cgroup, open_cgroup
 from boxship.networks import files as network_files
 from boxship.runtime import seccomp
 from boxship.snapshots import Snapshotter
 from boxship.spec.docker.container import HostConfig
+
+COMPOSE_DEADLINE = 30.0  # seconds
 
 _INIT_PATHS = (
     "/usr/bin/docker-init",
@@ -69,7 +71,9 @@ class StartComposer:
 
     async def compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
         """Return the start document of ``wire.messages``; writes the files that it names."""
-        return await asyncio.to_thread(self._compose, container, index)
+        # Devices and files that the user names may be on a file system that never answers.
+        complaint = f"the files and devices that container {container.id} needs do not answer"
+        return await threads.answered(lambda: self._compose(container, index), COMPOSE_DEADLINE, complaint)
 
     def _compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
         spec, status = container.spec, container.status

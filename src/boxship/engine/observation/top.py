@@ -2,40 +2,54 @@
 
 ``ps`` runs on the host, from a fixed path, with the caller's options; out of its lines those of the container are kept.
 Nothing of the container is looked up or executed. A host without ``ps`` gets the two usual listings from ``process_list``.
+Reading of a process that is stuck in the kernel can be stuck in turn, so whatever reads has a deadline and is not waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Collection
 
 from boxship.base.errors import DeadlineExceeded, InvalidInput, SystemFailure
 from boxship.engine.observation import process_list
+from boxship.engine.rootfs import threads
 from boxship.spec.docker.container import TopResult
 
 DEFAULT_ARGS = "-ef"
 PS_PATHS = ("/usr/bin/ps", "/bin/ps")
 PS_TIMEOUT = 10.0  # seconds
+REAP_TIMEOUT = 1.0  # seconds for a killed ps to end
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _BLANKS = " \t\n\f\r"
 
 
-async def top(pids: Collection[int], ps_args: str, *, ps_paths: Collection[str] = PS_PATHS) -> TopResult:
+async def top(
+    pids: Collection[int], ps_args: str, *, ps_paths: Collection[str] = PS_PATHS, timeout: float = PS_TIMEOUT
+) -> TopResult:
     """Return what ``ps`` with ``ps_args`` (blank-separated; "" means "-ef") says about ``pids``.
 
     Raises InvalidInput for options that would forge the PID column, SystemFailure with the first line of what ``ps``
-    complained about, and when its output has no PID column.
+    complained about, and when its output has no PID column, DeadlineExceeded after ``timeout`` seconds.
     """
     arguments = ps_args or DEFAULT_ARGS
     check_arguments(arguments)
     program = next((path for path in ps_paths if os.access(path, os.X_OK)), None)
     if program is None:
-        output = await asyncio.to_thread(process_list.render, arguments, pids)
+        output = await threads.answered(lambda: process_list.render(arguments, pids), timeout, _late(timeout))
     else:
-        output = await _run(program, arguments.split(" "), pids)
+        try:
+            async with asyncio.timeout(timeout):
+                output = await _run(program, arguments.split(" "), pids)
+        except TimeoutError:
+            raise DeadlineExceeded(_late(timeout)) from None
     return parse(output, pids)
+
+
+def _late(timeout: float) -> str:
+    return f"ps: no answer within {timeout:.0f} seconds"
 
 
 def check_arguments(arguments: str) -> None:
@@ -69,14 +83,13 @@ async def _execute(program: str, arguments: list[str]) -> tuple[int, str, str]:
         env=_ENVIRONMENT,
     )
     try:
-        async with asyncio.timeout(PS_TIMEOUT):
-            output, complaint = await process.communicate()
-    except TimeoutError as exc:
-        raise DeadlineExceeded(f"ps: no answer within {PS_TIMEOUT:.0f} seconds") from exc
+        output, complaint = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REAP_TIMEOUT):
+                    await process.wait()
     return process.returncode or 0, output.decode(errors="replace"), complaint.decode(errors="replace")
 
 

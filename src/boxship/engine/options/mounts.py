@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Protocol
 
-from boxship.base.errors import InvalidInput, NotSupported
+from boxship.base.errors import InvalidInput, NotSupported, SystemFailure
 from boxship.base.ids import new_id
 from boxship.engine.model import ResolvedMount
+from boxship.engine.rootfs import threads
 from boxship.spec.docker.container import HostConfig, Mount
+
+SOURCE_DEADLINE = 10.0  # seconds for a look at the sources of bind mounts
 
 PROPAGATIONS = frozenset(["private", "rprivate", "shared", "rshared", "slave", "rslave"])
 _MODES = (
@@ -56,18 +59,49 @@ async def resolve(
     return list(by_target.values())
 
 
-def check_sources(mounts: list[ResolvedMount]) -> None:
-    """Raise InvalidInput when a ``--mount type=bind`` source does not exist; blocking."""
-    for mount in mounts:
-        if mount.type == "bind" and mount.must_exist and not Path(mount.source).exists():
-            raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+async def check_sources(mounts: list[ResolvedMount]) -> None:
+    """Raise InvalidInput when a ``--mount type=bind`` source does not exist, DeadlineExceeded when that cannot be told."""
+    if any(mount.type == "bind" for mount in mounts):
+        await threads.answered(lambda: _check_sources(mounts), SOURCE_DEADLINE, _silent(mounts))
 
 
-def make_sources(mounts: list[ResolvedMount]) -> None:
-    """Create the missing host directories of ``-v`` binds, as Docker does; blocking."""
+async def make_sources(mounts: list[ResolvedMount]) -> None:
+    """Create the missing host directories of ``-v`` binds, as Docker does. Raises DeadlineExceeded."""
+    if any(mount.type == "bind" for mount in mounts):
+        await threads.answered(lambda: _make_sources(mounts), SOURCE_DEADLINE, _silent(mounts))
+
+
+def _silent(mounts: list[ResolvedMount]) -> str:
+    sources = ", ".join(mount.source for mount in mounts if mount.type == "bind")
+    return f"a file system does not answer within {SOURCE_DEADLINE:.0f} seconds; mounts need: {sources}"
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0).lower()
+
+
+def _check_sources(mounts: list[ResolvedMount]) -> None:
     for mount in mounts:
-        if mount.type == "bind" and not mount.must_exist and not Path(mount.source).exists():
-            Path(mount.source).mkdir(parents=True, exist_ok=True)
+        if mount.type != "bind" or not mount.must_exist:
+            continue
+        try:
+            os.stat(mount.source)
+        except OSError as exc:
+            reason = f"stat {mount.source}: {_reason(exc)}"
+            if isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+                reason = f"bind source path does not exist: {mount.source}"
+            raise InvalidInput(f'invalid mount config for type "bind": {reason}') from exc
+
+
+def _make_sources(mounts: list[ResolvedMount]) -> None:
+    for mount in mounts:
+        if mount.type != "bind" or mount.must_exist or os.path.exists(mount.source):
+            continue
+        try:
+            os.makedirs(mount.source, exist_ok=True)
+        except OSError as exc:
+            text = f"error while creating mount source path '{mount.source}': mkdir {exc.filename}: {_reason(exc)}"
+            raise SystemFailure(text) from exc
 
 
 async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedMount:

@@ -101,7 +101,6 @@ class ExecService:
         parse_detach_keys(execution.config.detach_keys or None)
         self._execs[execution.id] = execution
         execution.container.exec_ids.append(execution.id)
-        self._forget_old(execution.container)
         self._tell(execution, f"exec_create: {execution.command}", {})
         return execution
 
@@ -169,8 +168,7 @@ class ExecService:
         """Record the end of an exec, as its shim reported it."""
         execution = self._execs.get(str(event["exec_id"]))
         if execution is not None and execution.container is container:
-            execution.running = False
-            execution.exit_code = int(event["code"])
+            self._ended(execution, int(event["code"]))
             execution.ended.set()
             self._tell(execution, "exec_die", {"exitCode": str(execution.exit_code)})
             if execution.transient:
@@ -178,9 +176,10 @@ class ExecService:
 
     def forget(self, container: Container) -> None:
         """Drop the execs of a removed container."""
-        for id in container.exec_ids:
+        for id in (*container.exec_ids, *container.ended_exec_ids):
             self._execs.pop(id, None)
         container.exec_ids.clear()
+        container.ended_exec_ids.clear()
 
     async def run(self, container: Container, words: list[str], client: Client) -> Exec:
         """Start a process for the engine itself, with ``client`` reading its output; it is forgotten when it ends.
@@ -252,11 +251,11 @@ class ExecService:
             answer = await self._ask(container, fields, client)
             if not answer.get("ok"):
                 failed = ExecFailed(str(answer.get("error")), int(answer.get("code", 126)))
-                execution.exit_code = failed.exit_code
+                self._ended(execution, failed.exit_code)
                 raise failed
         except BoxshipError:
             if execution.exit_code is None:
-                execution.exit_code = NOT_STARTED
+                self._ended(execution, NOT_STARTED)
             raise
         finally:
             execution.begun.set()
@@ -282,13 +281,19 @@ class ExecService:
 
     def _discard(self, execution: Exec) -> None:
         if self._execs.pop(execution.id, None) is not None:
-            execution.container.exec_ids.remove(execution.id)
+            container = execution.container
+            (container.exec_ids if execution.exit_code is None else container.ended_exec_ids).remove(execution.id)
 
-    def _forget_old(self, container: Container) -> None:
-        ended = [id for id in container.exec_ids if self._execs[id].exit_code is not None]
-        for id in ended[: max(0, len(ended) - MAX_KEPT)]:
-            container.exec_ids.remove(id)
-            del self._execs[id]
+    def _ended(self, execution: Exec, code: int) -> None:
+        """Note the end, which stays known for a while, or that nothing could be started."""
+        container = execution.container
+        if execution.exit_code is None and execution.id in self._execs:
+            container.exec_ids.remove(execution.id)
+            container.ended_exec_ids.append(execution.id)
+            while len(container.ended_exec_ids) > MAX_KEPT:
+                self._execs.pop(container.ended_exec_ids.pop(0), None)
+        execution.running = False
+        execution.exit_code = code
 
 
 class ExecSession:

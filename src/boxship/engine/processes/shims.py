@@ -61,18 +61,20 @@ class Shim:
         """Whether requests can still be sent."""
         return not self._channel.closed
 
-    async def ask(self, op: str, fields: dict[str, Any] | None = None, fds: Sequence[int] = ()) -> dict[str, Any]:
-        """Send a request and return its answer, whatever it says. Raises ShimGone, DeadlineExceeded."""
+    async def ask(
+        self, op: str, fields: dict[str, Any] | None = None, fds: Sequence[int] = (), *, timeout: float = ANSWER_TIMEOUT
+    ) -> dict[str, Any]:
+        """Send a request and return its answer, whatever it says. Raises ShimGone, DeadlineExceeded after ``timeout``."""
         self._seq += 1
         seq = self._seq
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[seq] = answered
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 await self._channel.send({"seq": seq, "op": op, **(fields or {})}, fds)
                 return await answered
         except TimeoutError:
-            raise DeadlineExceeded(f"the shim did not answer {op} in {ANSWER_TIMEOUT:.0f} seconds") from None
+            raise DeadlineExceeded(f"the shim did not answer {op} in {timeout:.0f} seconds") from None
         except ChannelClosed as exc:
             raise ShimGone(f"the shim is gone: {exc}") from exc
         finally:

@@ -1,7 +1,8 @@
-"""Work on a container's files, in threads of its own.
+"""Work on files that may never answer, in threads of its own.
 
-A filesystem that a container brought (FUSE) may never answer. Whatever touches container trees therefore runs in a thread
-that serves one request, never in the pool that the rest of the engine shares: a stuck one costs its own request only.
+A filesystem that a container brought (FUSE), or that a user names as the source of a mount, may never answer. Whatever touches
+container trees and such sources therefore runs in a thread that serves one request, never in the pool that the rest of the
+engine shares: a stuck one costs its own request only.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+from boxship.base.errors import DeadlineExceeded
 from boxship.snapshots.tar_writer import Writable
 
 T = TypeVar("T")
@@ -48,6 +50,15 @@ async def alone(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True, name="container-files").start()
     return await future
+
+
+async def answered(work: Callable[[], T], seconds: float, complaint: str) -> T:
+    """Run ``work`` as :func:`alone` does; raise DeadlineExceeded with ``complaint`` when that takes too long."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await alone(work)
+    except TimeoutError:
+        raise DeadlineExceeded(complaint) from None
 
 
 async def stream(write: Callable[[Writable], object]) -> AsyncIterator[bytes]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.base.errors import InvalidInput, SystemFailure
+from boxship.base.errors import DeadlineExceeded, InvalidInput, SystemFailure
 from boxship.engine.observation import process_list, top
 
 EF = """\
@@ -139,3 +139,8 @@ def test_the_own_listings_look_like_those_of_ps() -> None:
     assert process_list.render_aux([read], HOST).splitlines()[1].split() == [
         *("root", "42", "0.1", "0.1", "1024", "1024", "pts/1", "Ss", started, "0:03", "sleep", "1"),
     ]
+
+
+def test_a_ps_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(DeadlineExceeded, match="ps: no answer within"):
+        asyncio.run(top.top([1], "", ps_paths=[script(tmp_path, "exec sleep 1000\n")], timeout=0.05))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import DeadlineExceeded, InvalidInput, SystemFailure
 from boxship.engine.model import ResolvedMount
 from boxship.engine.options import mounts
 from boxship.spec.docker.container import HostConfig, Mount
@@ -64,7 +66,26 @@ def test_bad_mounts_are_refused(host: dict[str, object], text: str) -> None:
 def test_a_mount_of_type_bind_needs_its_source(tmp_path: object) -> None:
     found = list(resolve(mounts=[Mount(type="bind", source=f"{tmp_path}/missing", target="/x")]).values())
     with pytest.raises(InvalidInput, match="bind source path does not exist"):
-        mounts.check_sources(found)
+        asyncio.run(mounts.check_sources(found))
+
+
+def test_a_bind_source_that_cannot_be_made_is_an_error_in_dockers_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = list(resolve(binds=[f"{tmp_path}/file/dir:/x"]).values())
+    with pytest.raises(
+        SystemFailure, match=r"error while creating mount source path '.*/file/dir': mkdir .*: not a directory"
+    ):
+        asyncio.run(mounts.make_sources(found))
+
+
+def test_a_look_at_sources_that_nobody_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(mounts, "SOURCE_DEADLINE", 0.05)
+    monkeypatch.setattr(mounts.os.path, "exists", lambda path: answered.wait(20))
+    found = list(resolve(binds=["/silent:/x"]).values())
+    with pytest.raises(DeadlineExceeded, match="mounts need: /silent"):
+        asyncio.run(mounts.make_sources(found))
+    answered.set()
 
 
 def test_tmpfs_keeps_its_options() -> None:
