@@ -53,25 +53,24 @@ class Blobs:
         algorithm, encoded = parse(digest)
         return os.path.join(self._root, algorithm, encoded[:2], encoded)
 
+    def offered(self, repository: str, digest: str) -> int | None:
+        """Do as :meth:`size` does for a client that may now not upload it: the link is protected for the grace."""
+        with self._lock:
+            self._touched[repository, digest] = time.monotonic()
+        size = self.size(repository, digest)
+        if size is None:
+            with self._lock:
+                self._touched.pop((repository, digest), None)
+        return size
+
     def size(self, repository: str, digest: str) -> int | None:
-        """Return a linked blob's bytes, None if the repository does not have it; the link is protected for the grace."""
-        self.touch(repository, digest)
+        """Return a linked blob's bytes, None if the repository does not have it."""
         with self._database.read() as connection:
             row = connection.execute(
                 "SELECT b.size FROM links l JOIN blobs b USING (digest) WHERE l.repository = ? AND l.digest = ?",
                 (repository, digest),
             ).fetchone()
-        if row is None:
-            with self._lock:
-                self._touched.pop((repository, digest), None)
-            return None
-        size: int = row[0]
-        return size
-
-    def touch(self, repository: str, digest: str) -> None:
-        """Protect a link, before anybody is told that it is there."""
-        with self._lock:
-            self._touched[repository, digest] = time.monotonic()
+        return int(row[0]) if row is not None else None
 
     def keep(self, repository: str, digest: str, path: str, size: int) -> None:
         """Make the finished file at ``path`` the blob of that digest and link it. The file is on disk already.

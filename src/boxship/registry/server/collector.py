@@ -89,7 +89,7 @@ class Collector:
     async def collect(self) -> Collected:
         """Do one round."""
         async with self._lock:
-            uploads = self._uploads.expire(self._policy.upload_age)
+            uploads = await self._uploads.expire(self._policy.upload_age)
             done = await asyncio.to_thread(self._collect)
             done = done._replace(uploads=uploads)
             self.total = Collected(*(a + b for a, b in zip(self.total, done, strict=True)))

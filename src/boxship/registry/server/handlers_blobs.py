@@ -27,7 +27,8 @@ async def blob(call: Call) -> web.StreamResponse:
     call.require(PULL)
     digest = check_digest(call.target.reference)
     blobs = call.service.storage.blobs
-    size = await asyncio.to_thread(blobs.size, call.repository, digest)
+    look = blobs.offered if call.request.method == "HEAD" else blobs.size
+    size = await asyncio.to_thread(look, call.repository, digest)
     headers = {
         "Content-Type": OCTETS,
         "Docker-Content-Digest": digest,

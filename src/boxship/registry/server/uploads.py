@@ -194,18 +194,17 @@ class Uploads:
         """Return all sessions, also those of earlier runs."""
         found = []
         for id in os.listdir(self._root):
-            try:
-                idle = time.time() - os.stat(os.path.join(self._root, id, "data")).st_mtime
-            except OSError:
-                idle = float("inf")
-            record = _read_record(os.path.join(self._root, id))
-            found.append(Listed(id, record.repository if record else "", idle))
+            path = os.path.join(self._root, id)
+            idle = _idle(path)
+            if idle is not None:
+                record = _read_record(path)
+                found.append(Listed(id, record.repository if record else "", idle))
         return found
 
-    def expire(self, age: float) -> int:
-        """Remove sessions that nothing happened to for ``age`` seconds, and remains of broken ones; return how many."""
+    async def expire(self, age: float) -> int:
+        """Remove sessions that nothing happened to for ``age`` seconds; return how many."""
         count = 0
-        for listed in self.listing():
+        for listed in await asyncio.to_thread(self.listing):
             session = self._sessions.get(listed.id)
             if listed.idle < age or (session is not None and session.lock.locked()):
                 continue
@@ -227,6 +226,16 @@ class Uploads:
         except OSError:
             return None
         return self._sessions.setdefault(id, Session(id, path, record, offset))
+
+
+def _idle(path: str) -> float | None:
+    """Return the seconds since anything happened to a session, None when it has gone."""
+    for name in ("data", ""):  # a session that is just beginning has no data yet
+        try:
+            return time.time() - os.stat(os.path.join(path, name)).st_mtime
+        except OSError:
+            continue
+    return None
 
 
 def _read_record(path: str) -> _Record | None:
