@@ -263,8 +263,8 @@ class Reconfigurer:
         for mount in added:
             if mount.target in taken:
                 raise InvalidInput(f"Duplicate mount point: {mount.target}")
-        await asyncio.to_thread(mounts.check_sources, added)
-        await asyncio.to_thread(mounts.make_sources, added)
+        await mounts.check_sources(added)
+        await mounts.make_sources(added)
         parent = await asyncio.to_thread(self._snapshotter.parent, container.id)
         if parent is not None:
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, added, claims.fresh)
