@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import cgroups
 from harness.netns import NetworkNamespace
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -46,7 +47,7 @@ class Engine:
 
     def cgroups(self) -> list[str]:
         """Return the containers' cgroups that exist, in all hierarchies."""
-        parents = Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}")
+        parents = cgroups.directories(self.cgroup_parent)
         return sorted(str(path) for parent in parents for path in parent.iterdir() if path.is_dir())
 
     @property
@@ -195,7 +196,7 @@ class Engine:
                 self.process = None
             self._clear_remains()
             if self.cgroup_parent != "/boxship":
-                for parent in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}"):
+                for parent in cgroups.directories(self.cgroup_parent):
                     with contextlib.suppress(OSError):
                         parent.rmdir()
             if self._own_namespace:
@@ -211,9 +212,7 @@ class Engine:
             found = [
                 f"mount {point}" for point in mounts if point.startswith(f"{self.root}/") and "/netns/" not in point
             ]
-            found += [
-                f"cgroup {path}" for id in ids for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup_parent}/{id}")
-            ]
+            found += [f"cgroup {path}" for id in ids for path in cgroups.directories(f"{self.cgroup_parent}/{id}")]
             found += [f"process {pid}" for pid in self._processes()] if self._own_namespace else []
             if not found or time.monotonic() > until:
                 return found
@@ -239,7 +238,7 @@ class Engine:
                     if _start_time(pid) == record[f"{key}_start_time" if key else "pid_start_time"]:
                         os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
-            for cgroup in Path("/sys/fs/cgroup").glob(f"*{record['cgroup']}"):
+            for cgroup in cgroups.directories(record["cgroup"]):
                 with contextlib.suppress(OSError):
                     cgroup.rmdir()
         for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):

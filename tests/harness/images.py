@@ -71,3 +71,22 @@ def import_busybox(engine: Importer, name: str = "busybox") -> None:
     path.write_bytes(busybox_tar())
     engine.docker("import", "--change", 'CMD ["sh"]', str(path), name)
     path.unlink()
+
+
+def import_program(engine: Importer, program: str, name: str) -> None:
+    """Import busybox with one of the host's programs and the libraries it is linked with; FileNotFoundError if missing."""
+    path = shutil.which(program)
+    if path is None:
+        raise FileNotFoundError(program)
+    words = subprocess.run(["ldd", path], check=True, capture_output=True, text=True).stdout.split()
+    buffer = io.BytesIO(busybox_tar())
+    with tarfile.open(fileobj=buffer, mode="a") as tar:
+        for file in [path, *sorted({word for word in words if word.startswith("/")})]:
+            entry = tarfile.TarInfo(file.lstrip("/") if file != path else f"bin/{program}")
+            content = Path(file).read_bytes()
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+    archive = engine.root / f"{program}.tar"
+    archive.write_bytes(buffer.getvalue())
+    engine.docker("import", str(archive), name)
+    archive.unlink()

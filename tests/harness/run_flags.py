@@ -44,9 +44,20 @@ def split(words: str | tuple[str, ...]) -> list[str]:
     return words.split() if isinstance(words, str) else list(words)
 
 
-def _file(flag: str, words: str | tuple[str, ...], file: str, expected: str, effect: str, row: str) -> Case:
-    """A limit that shows in a file of cgroup v1."""
-    return Case(flag, words, f"cat {CGROUP}/{file}", f"^{expected}$", effect, version=1, row=row)
+def _file(
+    flag: str,
+    words: str | tuple[str, ...],
+    file: str,
+    expected: str,
+    effect: str,
+    row: str,
+    version_2: tuple[str, str] | None = None,
+) -> Case:
+    """A limit that shows in a file of cgroup v1, and in another one of v2 (name and content) if it has it."""
+    if version_2 is None:
+        return Case(flag, words, f"cat {CGROUP}/{file}", f"^{expected}$", effect, version=1, row=row)
+    files = _shell(f"cat {CGROUP}/{file} 2>/dev/null || cat {CGROUP}/{version_2[0]}")
+    return Case(flag, words, files, f"^(?:{expected}|{version_2[1]})$", effect, row=row)
 
 
 def _shell(script: str) -> tuple[str, ...]:
@@ -120,8 +131,8 @@ CASES: tuple[Case, ...] = (
         code=125,
         row="RUN-44",
     ),
-    _file("cpu-period", "--cpu-period 50000", "cpu/cpu.cfs_period_us", "50000", "CFS period", "RES-05"),
-    _file("cpu-quota", "--cpu-quota 20000", "cpu/cpu.cfs_quota_us", "20000", "CFS quota", "RES-05"),
+    _file("cpu-period", "--cpu-period 50000", "cpu/cpu.cfs_period_us", "50000", "CFS period", "RES-05", ("cpu.max", "max 50000")),
+    _file("cpu-quota", "--cpu-quota 20000", "cpu/cpu.cfs_quota_us", "20000", "CFS quota", "RES-05", ("cpu.max", "20000 100000")),
     _file("cpu-rt-period", "--cpu-rt-period 500000", "cpu/cpu.rt_period_us", "500000", "realtime period", "RES-15"),
     Case(
         "cpu-rt-runtime",
@@ -132,8 +143,8 @@ CASES: tuple[Case, ...] = (
         version=1,
         row="RES-15",
     ),
-    _file("cpu-shares", "-c 512", "cpu/cpu.shares", "512", "relative weight under contention", "RES-02"),
-    _file("cpus", "--cpus 0.5", "cpu/cpu.cfs_quota_us", "50000", "a quota of half a processor", "RES-06"),
+    _file("cpu-shares", "-c 512", "cpu/cpu.shares", "512", "relative weight under contention", "RES-02", ("cpu.weight", "59")),
+    _file("cpus", "--cpus 0.5", "cpu/cpu.cfs_quota_us", "50000", "a quota of half a processor", "RES-06", ("cpu.max", "50000 100000")),
     Case("cpuset-cpus", "--cpuset-cpus 0", "grep Cpus_allowed_list /proc/self/status", r"\t0$", "pinned", row="RES-03"),
     Case(
         "cpuset-cpus",
@@ -166,19 +177,19 @@ CASES: tuple[Case, ...] = (
     ),
     _file(
         "device-read-bps", "--device-read-bps /dev/loop0:1mb", "blkio/blkio.throttle.read_bps_device",
-        "7:0 1048576", "bytes a second", "RES-12",
+        "7:0 1048576", "bytes a second", "RES-12", ("io.max", "7:0 .*rbps=1048576.*"),
     ),
     _file(
         "device-read-iops", "--device-read-iops /dev/loop0:10", "blkio/blkio.throttle.read_iops_device",
-        "7:0 10", "operations a second", "RES-12",
+        "7:0 10", "operations a second", "RES-12", ("io.max", "7:0 .*riops=10.*"),
     ),
     _file(
         "device-write-bps", "--device-write-bps /dev/loop0:2mb", "blkio/blkio.throttle.write_bps_device",
-        "7:0 2097152", "bytes a second", "RES-12",
+        "7:0 2097152", "bytes a second", "RES-12", ("io.max", "7:0 .*wbps=2097152.*"),
     ),
     _file(
         "device-write-iops", "--device-write-iops /dev/loop0:20", "blkio/blkio.throttle.write_iops_device",
-        "7:0 20", "operations a second", "RES-12",
+        "7:0 20", "operations a second", "RES-12", ("io.max", "7:0 .*wiops=20.*"),
     ),
     Case("dns", "--dns 192.0.2.9", "cat /etc/resolv.conf", r"nameserver 192\.0\.2\.9", "name server"),
     Case("dns-option", "--dns-option ndots:3", "cat /etc/resolv.conf", "^options ndots:3$", "resolver option"),
@@ -268,15 +279,15 @@ CASES: tuple[Case, ...] = (
         "mac-address", "--mac-address 92:d0:c6:0a:29:33", "cat /sys/class/net/eth0/address", "92:d0:c6:0a:29:33",
         "address of the interface",
     ),
-    _file("memory", "-m 64m", "memory/memory.limit_in_bytes", "67108864", "hard limit", "RES-07"),
-    _file("memory", "-m 64m", "memory/memory.memsw.limit_in_bytes", "134217728", "... and as much swap", "RES-08"),
+    _file("memory", "-m 64m", "memory/memory.limit_in_bytes", "67108864", "hard limit", "RES-07", ("memory.max", "67108864")),
+    _file("memory", "-m 64m", "memory/memory.memsw.limit_in_bytes", "134217728", "... and as much swap", "RES-08", ("memory.swap.max", "67108864")),
     _file(
         "memory-reservation", "--memory-reservation 32m", "memory/memory.soft_limit_in_bytes", "33554432",
-        "soft limit", "RES-11",
+        "soft limit", "RES-11", ("memory.low", "33554432"),
     ),
     _file(
         "memory-swap", "-m 64m --memory-swap 96m", "memory/memory.memsw.limit_in_bytes", "100663296",
-        "memory and swap together", "RES-09",
+        "memory and swap together", "RES-09", ("memory.swap.max", "33554432"),
     ),
     _file("memory-swappiness", "--memory-swappiness 0", "memory/memory.swappiness", "0", "0 to 100", "RES-11"),
     Case(
@@ -348,7 +359,7 @@ CASES: tuple[Case, ...] = (
          _shell("trap 'echo usr1; exit 7' USR1; touch /ready; while :; do sleep 0.02; done"), "^usr1$",
          "what stop sends", after=(UNTIL_READY, "stop it", "logs it"), row="RUN-44"),
     Case("storage-opt", "--storage-opt size=10m", "true", "supported only for overlay over xfs with 'pquota'",
-         "refused: no quota on the writable layer", code=125, row="RES-17"),
+         "a bound of the writable layer; refused where the file system has no project quotas", code=125, row="RES-17"),
     Case("sysctl", "--sysctl net.ipv4.ip_forward=0 --sysctl kernel.msgmax=1000",
          "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax", r"^0\n1000$", "namespaced parameters", row="ISO-10"),
     Case("sysctl", "--sysctl kernel.panic=1", "true", "sysctl 'kernel.panic=1' is not allowed", "... only", code=125,

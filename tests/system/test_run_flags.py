@@ -1,11 +1,10 @@
-"""Each flag of ``docker run`` has an effect that can be seen, or says why not; limits hold, and change while they hold."""
+"""Each flag of ``docker run`` has an effect that can be seen, or says why not; see also test_limits.py."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,22 +76,6 @@ def test_a_flag_takes_effect(program: str, case: Case, engine: Engine, tmp_path:
     assert case.code in (None, result.returncode), result
 
 
-def limit(engine: Engine, id: str, file: str) -> str:
-    return (Path("/sys/fs/cgroup") / file.replace("/", f"/boxship/{id}/")).read_text().strip()
-
-
-needs_v1 = pytest.mark.skipif(cgroup.version() != 1, reason="looks at files of cgroup v1")
-
-
-@needs_v1
-@pytest.mark.row("RES-01")
-def test_without_flags_nothing_is_limited(engine: Engine) -> None:
-    id = engine.docker("run", "-d", "busybox", "sleep", "1000").stdout.strip()
-    files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.shares", "pids/pids.max")
-    assert [limit(engine, id, file) for file in files] == ["-1", "1024", "max"]
-    assert int(limit(engine, id, "memory/memory.limit_in_bytes")) > 1 << 60
-
-
 @pytest.mark.row("ISO-03")
 @pytest.mark.parametrize("instead", ["ln -s / /dev/shm", "mkdir /dev/shm; mount -t proc proc /dev/shm"])
 def test_a_container_shares_its_dev_shm_and_nothing_that_it_put_there(engine: Engine, instead: str) -> None:
@@ -116,37 +99,6 @@ def test_an_init_passes_signals_on_and_reaps(engine: Engine) -> None:
     assert engine.docker("wait", "it").stdout == "9\n"
 
 
-@needs_v1
-@pytest.mark.row("RUN-34")
-def test_update_changes_limits_of_a_running_container(cli: CLI, engine: Engine) -> None:
-    ids = [cli("run", "-d", "--name", name, "busybox", "sleep", "1000").stdout.strip() for name in ("web", "db")]
-    words = "-c 256 -m 64m --memory-swap 128m --memory-reservation 32m --pids-limit 30 --cpuset-cpus 0"
-    assert cli("update", *words.split(), "--cpus", "1.5", "web", "db").stdout == "web\ndb\n"
-    for id in ids:
-        assert {
-            file: limit(engine, id, file)
-            for file in (
-                "cpu/cpu.shares",
-                "cpu/cpu.cfs_quota_us",
-                "cpuset/cpuset.cpus",
-                "memory/memory.limit_in_bytes",
-                "memory/memory.memsw.limit_in_bytes",
-                "memory/memory.soft_limit_in_bytes",
-                "pids/pids.max",
-            )
-        } == {
-            "cpu/cpu.shares": "256",
-            "cpu/cpu.cfs_quota_us": "150000",
-            "cpuset/cpuset.cpus": "0",
-            "memory/memory.limit_in_bytes": "67108864",
-            "memory/memory.memsw.limit_in_bytes": "134217728",
-            "memory/memory.soft_limit_in_bytes": "33554432",
-            "pids/pids.max": "30",
-        }
-    cli("update", "--restart", "always", "web")
-    assert cli("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "web").stdout == "always\n"
-
-
 @pytest.mark.row("RUN-34")
 def test_update_refuses_what_does_not_go_together_in_dockers_words(engine: Engine) -> None:
     id = engine.docker("run", "-d", "--name", "it", "busybox", "sleep", "1000").stdout.strip()
@@ -166,37 +118,3 @@ def test_update_refuses_what_does_not_go_together_in_dockers_words(engine: Engin
         refused.strip()
         == f"{prefix}Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
     )
-
-
-@needs_v1
-@pytest.mark.row("RES-06")
-def test_half_a_processor_is_half_a_processor(engine: Engine) -> None:
-    """What was used in twenty periods, counted by the kernel; the others on this machine have to wait meanwhile."""
-    parent = Path("/sys/fs/cgroup/cpu/boxship-flags")
-    parent.mkdir(exist_ok=True)
-    (parent / "cpu.shares").write_text("262144")
-    words = ("run", "-d", "--cpus", "0.5", "--cgroup-parent", parent.name, "busybox", "sh", "-c", "while :; do :; done")
-    id = engine.docker(*words).stdout.strip()
-
-    def figures() -> tuple[int, int]:
-        usage = Path(f"/sys/fs/cgroup/cpuacct/{parent.name}/{id}/cpuacct.usage").read_text()
-        return int((parent / id / "cpu.stat").read_text().split()[1]), int(usage)
-
-    shares: list[float] = []
-    while not shares or not 0.425 <= shares[-1] <= 0.575:
-        assert len(shares) < 10, shares
-        before = figures()
-        while (now := figures())[0] < before[0] + 20:
-            engine.api("GET", "/_ping")
-        shares.append((now[1] - before[1]) / ((now[0] - before[0]) * 100_000_000))
-
-
-@needs_v1
-@pytest.mark.row("RES-10")
-def test_a_program_that_takes_too_much_memory_is_killed_and_it_shows(engine: Engine) -> None:
-    words = ("run", "--name", "it", "-m", "64m", "--memory-swap", "64m", "busybox", "tail", "/dev/zero")
-    assert engine.docker(*words, check=False).returncode == 137
-    state = engine.docker("inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "it").stdout
-    assert state == "true 137\n"
-    events = engine.docker("events", "--since", "1h", "--until", f"{time.time():.9f}", "--filter", "event=oom").stdout
-    assert "container oom" in events

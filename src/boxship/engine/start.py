@@ -13,9 +13,10 @@ from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
 from boxship.engine.options import devices, oci, seccomp_profile
-from boxship.engine.options.request import parse_size, security_options
+from boxship.engine.options.request import parse_size, security_options, storage_size
 from boxship.engine.rootfs import threads
 from boxship.engine.settings import EngineSettings
+from boxship.linux import project_quota
 from boxship.linux.cgroup import Cgroup, open_cgroup
 from boxship.networks import files as network_files
 from boxship.runtime import seccomp
@@ -202,7 +203,9 @@ class StartComposer:
         if limits.privileged or wanted == "unconfined":
             return None, None
         key = tuple(capabilities)
-        if wanted is None and compiled and key in self._programs:
+        # A file's owner may give it another project, which would not count against the bound of the layer.
+        denied = project_quota.CHANGING_IOCTLS if storage_size(limits) else ()
+        if wanted is None and compiled and not denied and key in self._programs:
             return self._programs[key], None
         profile = self._default_profile if wanted is None else seccomp_profile.parse(wanted)
         document = seccomp_profile.for_container(
@@ -210,8 +213,8 @@ class StartComposer:
         )
         if document is None or not compiled:
             return None, document
-        path = seccomp.cached(document, f"{self._settings.data_root}/seccomp")
-        if wanted is None:
+        path = seccomp.cached(document, f"{self._settings.data_root}/seccomp", denied)
+        if wanted is None and not denied:
             self._programs[key] = path
         return path, None
 

@@ -17,6 +17,7 @@ _SHARED_NUMBERS: dict[str, int] = {
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
+    "quotactl_fd": 443,
 }
 NUMBERS: dict[str, int] = _SHARED_NUMBERS | _OWN_NUMBERS.get(os.uname().machine, {})
 

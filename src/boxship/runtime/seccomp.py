@@ -12,12 +12,14 @@ import errno
 import json
 import os
 import struct
+import sys
 
 from boxship.base import atomicfile
 from boxship.linux import seccomp as kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
 _FORMAT = 1  # part of the cache key: raise it when the same profile compiles to another program
@@ -58,6 +60,9 @@ _FLAGS = {
 # linux/bpf_common.h
 _LD_W_ABS, _JEQ_K, _JGE_K, _JGT_K, _RET_K, _JA = 0x20, 0x15, 0x35, 0x25, 0x06, 0x05
 _OFFSET_NR, _OFFSET_ARCH = 0, 4  # struct seccomp_data
+_OFFSET_COMMAND = 24 if sys.byteorder == "little" else 28  # the lower half of its args[1]
+# AUDIT_ARCH_* (linux/audit.h) and ioctl's number: x86-64, x32, i386, aarch64, arm
+_IOCTL = ((0xC000003E, 16), (0xC000003E, _X32_BIT | 514), (0x40000003, 54), (0xC00000B7, 29), (0x40000028, 54))
 
 
 class SeccompError(Exception):
@@ -88,9 +93,11 @@ class _Version(ctypes.Structure):
 _library: ctypes.CDLL | None = None
 
 
-def compile(linux_seccomp: dict[str, Any]) -> bytes:
+def compile(linux_seccomp: dict[str, Any], denied_ioctls: Collection[int] = ()) -> bytes:
     """Return the filter for ``linux_seccomp`` as an array of ``struct sock_filter``, ready for ``linux.seccomp.install``.
 
+    The ioctl(2) commands ``denied_ioctls`` fail with EPERM whatever the document says: a rule with a condition can't take
+    anything out of one without, so this stands before what libseccomp makes.
     Syscalls that libseccomp does not know are left out, as runc does: an older host cannot have them. Raises
     SeccompUnavailableError without libseccomp and SeccompError for a document out of form.
     """
@@ -111,13 +118,15 @@ def compile(linux_seccomp: dict[str, Any]) -> bytes:
         library.seccomp_release(context)
     if (default & 0xFFFF0000) not in (_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]):
         code = _newer_is_enosys(library, architectures, rules) + code
+    if denied_ioctls:
+        code = _deny_ioctls(denied_ioctls) + code
     if len(code) > kernel.BPF_MAXINSNS * kernel.SOCK_FILTER_SIZE:
         raise SeccompError(f"seccomp: the filter has {len(code) // kernel.SOCK_FILTER_SIZE} instructions, above 4096")
     return code
 
 
-def cached(linux_seccomp: dict[str, Any], cache_dir: str) -> str:
-    """Return the path of the compiled ``linux_seccomp`` in ``cache_dir``, compiling it if it is not there yet.
+def cached(linux_seccomp: dict[str, Any], cache_dir: str, denied_ioctls: Collection[int] = ()) -> str:
+    """Return the path of the compiled filter (see :func:`compile`) in ``cache_dir``, compiling it if it is not there yet.
 
     The name is a digest of everything that the program depends on. Files appear whole; several processes may share the
     directory. Raises as :func:`compile` does, and OSError.
@@ -126,11 +135,13 @@ def cached(linux_seccomp: dict[str, Any], cache_dir: str) -> str:
 
     uname = os.uname()
     key = json.dumps(
-        [_FORMAT, uname.release, uname.machine, library_version(), linux_seccomp], sort_keys=True, separators=(",", ":")
+        [_FORMAT, uname.release, uname.machine, library_version(), linux_seccomp, *denied_ioctls],
+        sort_keys=True,
+        separators=(",", ":"),
     )
     path = f"{cache_dir}/{hashlib.sha256(key.encode()).hexdigest()}.bpf"
     if not os.path.exists(path):
-        code = compile(linux_seccomp)
+        code = compile(linux_seccomp, denied_ioctls)
         os.makedirs(cache_dir, 0o700, exist_ok=True)
         atomicfile.write(path, code)
     return path
@@ -281,6 +292,19 @@ def _newer_is_enosys(library: ctypes.CDLL, architectures: list[int], rules: list
         # The next architecture's comparison needs the accumulator that the number now occupies.
         code += [_bpf(_LD_W_ABS, _OFFSET_ARCH), _bpf(_JEQ_K, token, 0, len(check) + 1), _bpf(_LD_W_ABS, _OFFSET_NR)]
         code += check
+    return b"".join(code)
+
+
+def _deny_ioctls(commands: Collection[int]) -> bytes:
+    """Return instructions that answer EPERM to these commands of ioctl(2), and fall through for all else."""
+    # The kernel takes the lower half of the argument; jumps count from the next instruction.
+    refused = [_bpf(_LD_W_ABS, _OFFSET_COMMAND)]
+    for command in commands:
+        refused += [_bpf(_JEQ_K, command, 0, 1), _bpf(_RET_K, kernel.SECCOMP_RET_ERRNO | errno.EPERM)]
+    code: list[bytes] = []
+    for token, number in _IOCTL:
+        check = [_bpf(_LD_W_ABS, _OFFSET_NR), _bpf(_JEQ_K, number, 0, len(refused)), *refused]
+        code += [_bpf(_LD_W_ABS, _OFFSET_ARCH), _bpf(_JEQ_K, token, 0, len(check)), *check]
     return b"".join(code)
 
 

@@ -17,7 +17,7 @@ from boxship.base import clock
 from boxship.base.errors import SystemFailure
 from boxship.base.ids import new_id
 from boxship.linux import fs, mount, mountinfo
-from boxship.snapshots import init_layer, tree
+from boxship.snapshots import init_layer, quota, tree
 from boxship.snapshots.snapshotter import (
     EXTRACTION,
     INIT,
@@ -68,7 +68,7 @@ class DirectorySnapshotter(ABC):
     def content_path(self, record: Record) -> str:
         """Return the directory that holds the snapshot's files."""
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         directory = new_id()
         path = os.path.join(self.root, directory)
         record = Record(directory=directory, parent=parent, created_ns=clock.now_ns())
@@ -90,6 +90,8 @@ class DirectorySnapshotter(ABC):
         self._store.write_now(reserve, durable=False)
         try:
             os.mkdir(path, 0o700)
+            if size:
+                quota.limit(path, size)
             self._fill(path, parent)
             self._store.write_now(enter, durable=False)
         except OSError as exc:
@@ -227,6 +229,7 @@ class DirectorySnapshotter(ABC):
         if is_mounted(os.path.join(path, "merged")):
             self._unmount(path)
         try:
+            quota.lift(path)
             with tree.opened(tree.open_root(self.root)) as root_fd:
                 try:
                     tree.remove(root_fd, os.path.basename(path))

@@ -102,10 +102,11 @@ class Snapshotter(Protocol):
 
     name: str  # as in --storage-driver and inspect
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         """Make an active snapshot that looks like the committed snapshot ``parent``, or empty.
 
-        Raises SnapshotExists, NoSuchSnapshot, WrongState (the parent is active).
+        What is in its directory may take ``size`` bytes; 0: what there is. Raises SnapshotExists, NoSuchSnapshot,
+        WrongState (the parent is active), quota.QuotaUnsupported.
         """
 
     def commit(self, name: str, key: str, *, diff_id: str = "", size: int = 0, durable: bool = True) -> None:

@@ -36,7 +36,7 @@ class RememberedSnapshots:
         self.committed: dict[str, int] = {}
         self.applied = 0
 
-    def prepare(self, key: str, parent: str | None) -> None:
+    def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         if parent is not None and parent not in self.committed:
             raise NoSuchSnapshot(parent)
         self.parents[key] = parent

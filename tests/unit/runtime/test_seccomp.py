@@ -118,6 +118,15 @@ def test_a_profile_that_allows_by_default_hides_no_numbers() -> None:
     assert cbpf.run(program, cbpf.X86_64, 5000) == ALLOW
 
 
+@pytest.mark.parametrize(("arch", "number"), [(cbpf.X86_64, 16), (cbpf.X86_64, cbpf.X32_BIT | 514), (cbpf.I386, 54)])
+def test_denied_commands_of_ioctl_fail_though_the_profile_allows_it(arch: int, number: int) -> None:
+    program = seccomp.compile(document(allow("ioctl", "read")), (0x401C5820, 0x40086602))
+    for command, answer in ((0x401C5820, EPERM), (0x40086602, EPERM), (0x5401, ALLOW), ((7 << 32) | 0x401C5820, EPERM)):
+        assert cbpf.run(program, arch, number, (3, command)) == answer
+    assert cbpf.run(program, cbpf.X86_64, READ, (3, 0x401C5820)) == ALLOW
+    assert cbpf.run(program, cbpf.X86_64, WRITE, (3, 0x401C5820)) == EPERM
+
+
 def test_unknown_syscalls_are_left_out() -> None:
     program = seccomp.compile(document(allow("read", "not_a_syscall")))
     assert cbpf.run(program, cbpf.X86_64, READ) == ALLOW

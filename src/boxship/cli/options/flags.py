@@ -23,8 +23,8 @@ from boxship.cli.options.checks import (
 )
 from boxship.cli.units import parse_cpus, parse_duration, parse_size, parse_swap
 
-# Other spellings that Docker still takes.
-SYNONYMS = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"}
+# Other spellings: what Docker still takes, and the first name of --cpuset-cpus, which it took until 1.12 and guides still write.
+SYNONYMS = {"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option", "cpuset": "cpuset-cpus"}
 
 CREATE_FLAGS = (
     Flag("add-host", "list", "Add a custom host-to-IP mapping (host:ip)", check=check_host),

@@ -116,8 +116,7 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, i
     _check_modes(host)
     _check_security(host, info)
     _check_restart(host)
-    if host.storage_opt:
-        raise InvalidInput("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    storage_size(host)
     _check_tmpfs(host)
     log = _checked_log(_with_daemon_options(host.log_config, settings.log_config))
     return msgspec.structs.replace(
@@ -157,6 +156,16 @@ def parse_size(text: str) -> int:
     if not match:
         raise InvalidInput(f"invalid size: '{text}'")
     return int(float(match[1]) * 1024 ** "_kmgtp".index(match[2].lower() or "_"))
+
+
+def storage_size(host: HostConfig) -> int:
+    """Return how many bytes the writable layer may take, 0 for no bound. Raises InvalidInput for any other option."""
+    size = 0
+    for name, value in (host.storage_opt or {}).items():
+        if name.lower() != "size":
+            raise InvalidInput(f"Unknown option {name}")
+        size = parse_size(value)
+    return size
 
 
 def _plain(config: ContainerConfig) -> ContainerConfig:

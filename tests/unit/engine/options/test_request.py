@@ -141,10 +141,8 @@ def test_a_seccomp_profile_keeps_its_colons() -> None:
     [
         ({"security_opt": ["apparmor=mine"]}, "AppArmor is not enabled on this host"),
         ({"tmpfs": {"/t": "size=1m,foo"}}, 'invalid tmpfs option ["foo"]'),
-        (
-            {"storage_opt": {"size": "10m"}},
-            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
-        ),
+        ({"storage_opt": {"size": "10q"}}, "invalid size: '10q'"),
+        ({"storage_opt": {"inodes": "10"}}, "Unknown option inodes"),
     ],
 )
 def test_what_this_host_cannot_do_is_refused(host: dict[str, object], text: str) -> None:
