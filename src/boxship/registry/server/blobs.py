@@ -116,7 +116,7 @@ class Blobs:
         """Take a blob out of a repository; return whether it was there. The collector removes the file."""
         with self._lock:
             self._touched.pop((repository, digest), None)
-            with self._database.write() as connection:
+            with self._database.write(removing=True) as connection:
                 done = connection.execute(
                     "DELETE FROM links WHERE repository = ? AND digest = ?", (repository, digest)
                 ).rowcount
@@ -127,7 +127,7 @@ class Blobs:
         """Give a transaction and a list for digests whose rows it deletes; their files go when it is committed."""
         gone: list[str] = []
         with self._lock:
-            with self._database.write() as connection:
+            with self._database.write(removing=True) as connection:
                 yield connection, gone
             for digest in gone:
                 _unlink(self.path(digest))
@@ -177,7 +177,7 @@ class Blobs:
                     yield f"{algorithm}:{name}", os.path.join(folder, name)
 
     def _forget(self, missing: Sequence[str]) -> None:
-        with self._database.write() as connection:
+        with self._database.write(removing=True) as connection:
             for digest in missing:
                 connection.execute("DELETE FROM links WHERE digest = ?", (digest,))
                 connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))

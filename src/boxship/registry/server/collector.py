@@ -119,7 +119,7 @@ class Collector:
 
     def _drop_tags(self, repository: str, tags: Sequence[tuple[str, str, int]]) -> int:
         count = 0
-        with self._database.write() as connection:
+        with self._database.write(removing=True) as connection:
             for name, digest, updated_ns in tags:
                 count += connection.execute(
                     "DELETE FROM tags WHERE repository = ? AND tag = ? AND digest = ? AND updated_ns = ?",
@@ -135,7 +135,7 @@ class Collector:
             return 0
         removed = 0
         while True:  # an index's manifests become free when it has gone
-            with self._database.write() as connection:
+            with self._database.write(removing=True) as connection:
                 before_ns = clock.now_ns() - int(self._policy.grace * 1e9)
                 rows = connection.execute(
                     _LOOSE_MANIFESTS, (before_ns, self._policy.untagged == "all", BATCH)

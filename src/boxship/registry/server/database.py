@@ -17,6 +17,7 @@ from boxship.store.reserve import Reserve
 
 VERSION = 1
 IDLE_READERS = 8
+TIGHT = 512 * 1024  # bytes free, below which removals get the reserve
 
 _SCHEMA = """
 CREATE TABLE repositories (name TEXT PRIMARY KEY, created_ns INTEGER NOT NULL) WITHOUT ROWID;
@@ -97,24 +98,30 @@ class Database:
                 connection.close()
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self, *, removing: bool = False) -> Iterator[sqlite3.Connection]:
         """Give the one transaction that may write; it is on disk when the block has ended, or nothing of it is.
 
-        On a full disk the block fails with sqlite3.OperationalError; space put aside is freed, so that the next one,
-        which may delete something, has a chance.
+        On a full disk the block fails with sqlite3.OperationalError; but one that only removes gets the space that was
+        put aside for it.
         """
         with self._lock:
+            if removing and self._is_tight():
+                self._reserve.release()
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
                 self._writer.execute("COMMIT")
-            except BaseException as exc:
+            except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-                if isinstance(exc, sqlite3.OperationalError):
-                    self._reserve.release()
                 raise
-            self._reserve.fill()
+            if removing:
+                self._reserve.fill()
+
+    def _is_tight(self) -> bool:
+        """Return whether the disk has no room for a transaction's log."""
+        info = os.statvfs(os.path.dirname(self._path))
+        return info.f_bavail * info.f_frsize < TIGHT
 
     def _prepare(self) -> None:
         try:

@@ -185,7 +185,8 @@ def _tag_row(name: str, tag: Tag, found: Manifest | None) -> str:
     if found is not None:
         document = json.loads(found.body)
         if is_index(found.media_type):
-            note = f"{len(document['manifests'])} platforms"
+            count = len(document["manifests"])
+            note = f"{count} platform{'s' if count != 1 else ''}"
         else:
             size = human_size(sum(item["size"] for item in document["layers"]))
     return (

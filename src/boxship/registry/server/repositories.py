@@ -130,7 +130,7 @@ class Repositories:
 
     def delete(self, repository: str, digest: str) -> list[str] | None:
         """Remove a manifest with the tags that point at it; return those, None if there is no such manifest."""
-        with self._database.write() as connection:
+        with self._database.write(removing=True) as connection:
             tags = [
                 row[0]
                 for row in connection.execute(
@@ -145,7 +145,7 @@ class Repositories:
         A manifest that lost its last tag this way is marked: the collector may take it, other than one whose tag moved on.
         """
         gone = []
-        with self._database.write() as connection:
+        with self._database.write(removing=True) as connection:
             for tag in tags:
                 row = connection.execute(
                     "DELETE FROM tags WHERE repository = ? AND tag = ? RETURNING digest", (repository, tag)

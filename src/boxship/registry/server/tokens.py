@@ -155,8 +155,10 @@ def load_keys(*, certificates: str = "", jwks: str = "") -> list[Any]:  # keys o
 
 def _read_claims(claims: Mapping[str, Any]) -> Claims:
     scopes = []
-    for item in claims.get("access") or []:
-        type, name, actions = item.get("type"), item.get("name"), item.get("actions")
+    access = claims.get("access") or []
+    for item in access if isinstance(access, list) else [None]:
+        document = item if isinstance(item, dict) else {}
+        type, name, actions = document.get("type"), document.get("name"), document.get("actions")
         if not (isinstance(type, str) and isinstance(name, str) and isinstance(actions, list)):
             raise ValueError("access is not a list of resources")
         scopes.append(Scope(type, name, frozenset(str(action) for action in actions)))
