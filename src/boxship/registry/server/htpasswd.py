@@ -74,15 +74,22 @@ def read_users(text: str) -> dict[str, bytes]:
         user, colon, hashed = line.partition(":")
         if not colon or not user:
             raise InvalidInput(f"htpasswd: line {number} is not user:hash")
+        if is_reserved(user):
+            raise InvalidInput(f"htpasswd: line {number}: {user!r} means something else in rules")
         if not hashed.startswith(("$2y$", "$2a$", "$2b$")):
             raise InvalidInput(f"htpasswd: line {number}: the hash of {user} is not bcrypt; make it with htpasswd -B")
         users[user] = hashed.encode("ascii", "replace")
     return users
 
 
+def is_reserved(user: str) -> bool:
+    """Return whether rules read this name as more than one user."""
+    return user in ("*", "anonymous") or user.startswith("@")
+
+
 def make_line(user: str, password: str) -> str:
     """Return a line for the file. Raises InvalidInput for what can't be one."""
-    if not user or ":" in user or "\n" in user:
+    if not user or ":" in user or "\n" in user or is_reserved(user):
         raise InvalidInput(f"invalid user name {user!r}")
     secret = password.encode()
     if not 0 < len(secret) <= 72:
