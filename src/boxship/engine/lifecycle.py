@@ -647,7 +647,13 @@ class Lifecycle:
         await self.save(container)
         failpoints.hit("remove.after-mark")
         await self._shim_gone(container)
-        await asyncio.to_thread(remove_snapshot, self._snapshotter, container.id)
+        try:
+            await asyncio.to_thread(remove_snapshot, self._snapshotter, container.id)
+        except (OSError, BoxshipError) as exc:
+            error = f'driver "{self._snapshotter.name}" failed to remove root filesystem: {exc}'
+            self.set_status(container, state=container.status.move(State.DEAD), error=error)
+            await self.save(container)
+            raise SystemFailure(f"container {container.id}: {error}") from exc
         failpoints.hit("remove.after-layer")
         for mount in container.spec.mounts:
             if mount.type == "volume":
