@@ -309,6 +309,9 @@ class TestVersion1(CgroupContract):
         assert self.value(cgroup, "blkio", "blkio.throttle.read_bps_device").endswith(f" {1 << 20}")
 
 
+needs_controllers = pytest.mark.skipif(layout().version != 2, reason="needs the controllers in cgroup version 2")
+
+
 @pytest.mark.skipif(layout().unified is None, reason="needs a cgroup2 mount")
 class TestVersion2(CgroupContract):
     def open(self, path: str) -> Cgroup:
@@ -321,3 +324,103 @@ class TestVersion2(CgroupContract):
         inner = self.open(cgroup.path + "/inner")
         os.mkdir(inner.paths()[""])
         return inner
+
+    def value(self, cgroup: Cgroup, file: str) -> str:
+        with open(f"{cgroup.paths()['']}/{file}") as handle:
+            return handle.read().strip()
+
+    @needs_controllers
+    @pytest.mark.row("RES-02", "RES-03", "RES-05")
+    def test_processor_limits_reach_the_kernel(self, cgroup: Cgroup) -> None:
+        cgroup.create()
+        limits = {"shares": 512, "quota": 50000, "period": 100000, "cpus": "0", "mems": "0", "burst": 1000}
+        cgroup.apply({"cpu": limits})
+        files = ("cpu.weight", "cpu.max", "cpu.max.burst", "cpuset.cpus", "cpuset.mems")
+        assert [self.value(cgroup, file) for file in files] == ["59", "50000 100000", "1000", "0", "0"]
+        cgroup.apply({"cpu": {"quota": 1000, "period": 1000, "burst": 0}})
+        assert self.value(cgroup, "cpu.max") == "1000 1000"
+        cgroup.apply({"cpu": {"quota": -1}})
+        assert self.value(cgroup, "cpu.max") == "max 1000"
+
+    @needs_controllers
+    def test_processors_that_do_not_exist_are_an_error_that_names_the_file(self, cgroup: Cgroup) -> None:
+        cgroup.create()
+        with pytest.raises(CgroupError, match=r"cpu\.cpus: write '4095' to /.*cpuset\.cpus"):
+            cgroup.apply({"cpu": {"cpus": "4095"}})
+
+    @needs_controllers
+    @pytest.mark.row("RES-07", "RES-09", "RES-11")
+    def test_memory_and_what_is_left_for_swap_reach_the_kernel(self, cgroup: Cgroup) -> None:
+        cgroup.create()
+        for memory, swap in [(100, 200), (300, 600), (100, 100), (50, 400)]:
+            cgroup.apply({"memory": {"limit": memory << 20, "swap": swap << 20, "reservation": 32 << 20}})
+            files = ("memory.max", "memory.swap.max", "memory.low")
+            assert [int(self.value(cgroup, file)) >> 20 for file in files] == [memory, swap - memory, 32]
+        cgroup.apply({"memory": {"limit": -1}})
+        assert (self.value(cgroup, "memory.max"), self.value(cgroup, "memory.swap.max")) == ("max", "max")
+
+    @needs_controllers
+    @pytest.mark.row("RES-13")
+    def test_a_fork_beyond_the_limit_fails(self, cgroup: Cgroup, spawn: Spawn) -> None:
+        cgroup.create()
+        cgroup.apply({"pids": {"limit": 1}})
+
+        def work() -> None:
+            try:
+                if os.fork() == 0:
+                    os._exit(0)
+            except BlockingIOError:
+                return
+            raise AssertionError
+
+        assert _exit_status(spawn(work, stay=False)) == 0
+        cgroup.apply({"pids": {"limit": -1}})
+        assert cgroup.stats()["pids"]["limit"] is None
+
+    @needs_controllers
+    @pytest.mark.row("RES-10")
+    def test_a_process_killed_for_want_of_memory_is_counted_and_notified(self, cgroup: Cgroup, spawn: Spawn) -> None:
+        cgroup.create()
+        cgroup.apply({"memory": {"limit": 16 << 20, "swap": 16 << 20}})
+        fd, events = cgroup.oom_notifier()
+        try:
+            assert not cgroup.oom_killed()
+            pid = spawn(lambda: bytearray(b"x") * (64 << 20), stay=False)
+            assert _exit_status(pid) == -signal.SIGKILL
+            assert cgroup.oom_killed()
+            poll = select.poll()
+            poll.register(fd, events)
+            assert poll.poll(5000)
+        finally:
+            os.close(fd)
+
+    @needs_controllers
+    @pytest.mark.row("RES-12")
+    def test_block_device_throttles_reach_the_kernel_and_go_away(self, cgroup: Cgroup) -> None:
+        cgroup.create()
+        entry = {"major": 7, "minor": 0, "rate": 1 << 20}
+        try:
+            cgroup.apply({"blockIO": {"throttleReadBpsDevice": [entry], "throttleWriteIOPSDevice": [entry]}})
+        except CgroupError as exc:
+            assert exc.errno == errno.ENODEV  # no loop device here
+            return
+        assert self.value(cgroup, "io.max") == f"7:0 rbps={1 << 20} wbps=max riops=max wiops={1 << 20}"
+        gone = entry | {"rate": 0}
+        cgroup.apply({"blockIO": {"throttleReadBpsDevice": [gone], "throttleWriteIOPSDevice": [gone]}})
+        assert self.value(cgroup, "io.max") == ""
+
+    @needs_controllers
+    @pytest.mark.parametrize(("section", "key"), [("memory", "swappiness"), ("cpu", "realtimeRuntime")])
+    def test_what_version_1_alone_has_is_refused(self, cgroup: Cgroup, section: str, key: str) -> None:
+        cgroup.create()
+        with pytest.raises(CgroupError, match="cgroup v2 does not support it"):
+            cgroup.apply({section: {key: 10}})
+
+    @needs_controllers
+    @pytest.mark.row("RES-19")
+    def test_a_control_file_of_the_kernel_can_be_set_by_name(self, cgroup: Cgroup) -> None:
+        cgroup.create()
+        cgroup.apply({"unified": {"memory.high": "1048576"}})
+        assert self.value(cgroup, "memory.high") == "1048576"
+        with pytest.raises(CgroupError, match="is not the name of a control file"):
+            cgroup.apply({"unified": {"../memory.high": "1"}})

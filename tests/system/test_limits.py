@@ -174,6 +174,7 @@ def test_the_load_of_all_kinds_stays_below_its_limits_and_can_be_watched(engine:
     until(lambda: len(cgroups.pids(path)) == 5)
     cgroups.counted(path, lambda used: used.throttled >= 3)
     assert engine.docker("exec", "it", "sh", "-c", "top -bn1 | head -n 15").stdout.count("stress") >= 5
+    until(lambda: len(cgroups.pids(path)) == 5)
     stats = json.loads(engine.docker("stats", "--no-stream", "--format", "json", "it").stdout)
     assert stats["MemUsage"].endswith(" / 64MiB")
     assert stats["PIDs"] == "5"
