@@ -23,9 +23,10 @@ from boxship.engine.creation import Creator
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health.monitor import HealthMonitor, SystemClock
 from boxship.engine.health.probe import Probe
-from boxship.engine.lifecycle import Lifecycle
+from boxship.engine.lifecycle import Lifecycle, Watchers
 from boxship.engine.observation import sysinfo
 from boxship.engine.observation.events import EventBus
+from boxship.engine.observation.memory import MemoryMonitor
 from boxship.engine.observation.sampling import StatsSampler
 from boxship.engine.observation.system import SystemService, engine_id
 from boxship.engine.processes.execs import ExecService
@@ -188,6 +189,7 @@ async def start_services(config: DaemonConfig) -> Services:
         restart=lambda container: lifecycle.restart_unhealthy(container),
         clock=SystemClock(),
     )
+    memory = MemoryMonitor(composer.cgroup, lambda container: lifecycle.out_of_memory(container))
     lifecycle = Lifecycle(
         settings,
         host,
@@ -201,7 +203,7 @@ async def start_services(config: DaemonConfig) -> Services:
         files=files,
         emit=emit,
         exec_exited=execs.exited,
-        watcher=health,
+        watcher=Watchers(health, memory),
     )
     repair = Repair(
         settings,
@@ -229,6 +231,8 @@ async def start_services(config: DaemonConfig) -> Services:
     await repair.run()
     await reconfigurer.resume(index)
     health.resume(index)
+    for container in index:
+        memory.changed(container)
     await images.sweep()
     # Again: starting the networks changes what the host does, such as forwarding.
     host = await asyncio.to_thread(sysinfo.probe)

@@ -61,10 +61,32 @@ class Watcher(Protocol):
         """A new run of the container began."""
 
     def changed(self, container: Container) -> None:
-        """The container was paused, goes on, or ended."""
+        """The container was paused, goes on, ended, or has other limits."""
 
     async def close(self) -> None:
         """Follow no more: the daemon ends."""
+
+
+class Watchers:
+    """Several watchers as one."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def started(self, container: Container) -> None:
+        """A new run of the container began."""
+        for watcher in self._watchers:
+            watcher.started(container)
+
+    def changed(self, container: Container) -> None:
+        """The container was paused, goes on, ended, or has other limits."""
+        for watcher in self._watchers:
+            watcher.changed(container)
+
+    async def close(self) -> None:
+        """Follow no more: the daemon ends."""
+        for watcher in self._watchers:
+            await watcher.close()
 
 
 class StartFailed(InvalidInput):
@@ -331,6 +353,7 @@ class Lifecycle:
         policy = container.spec.host_config.restart_policy
         code = int(record["code"])
         unhealthy, health = container.status.stopped_as_unhealthy, container.status.health
+        told = container.status.oom_killed
         failure, by_user = code or int(unhealthy), container.status.stopped_by_user
         delay = restart.next_delay(
             policy,
@@ -369,7 +392,7 @@ class Lifecycle:
         )
         self._watcher.changed(container)
         container.ended.set()
-        if container.status.oom_killed:
+        if container.status.oom_killed and not told:
             self._emit(container, "oom", {})
         self._emit(container, "die", {"exitCode": str(code), "execDuration": str(int(uptime))})
         self._surroundings_left(container, sandbox)
@@ -377,6 +400,15 @@ class Lifecycle:
             container.restart_delay = delay
             container.restart_timer = self._spawn(self._restart_after(container, delay))
         self._spawn(self._after_exit(container, sandbox, final=delay is None), name=f"exit:{container.id}")
+
+    def out_of_memory(self, container: Container) -> None:
+        """Note that the kernel lacks memory for a running container, and that it kills a process of it."""
+        self.set_status(container, oom_killed=True)
+        self._emit(container, "oom", {})
+
+    def limits_changed(self, container: Container) -> None:
+        """Let the watchers follow a container's other limits."""
+        self._watcher.changed(container)
 
     async def _after_exit(self, container: Container, sandbox: Any, *, final: bool) -> None:
         await self.save(container)
@@ -416,9 +448,9 @@ class Lifecycle:
             self.set_status(container, stopped_by_user=True, wanted_running=False)
         self.set_status(container, asked=asked)
         await self.save(container)  # before it has an effect, or a daemon killed in between would not know
+        self._emit(container, "kill", {"signal": str(signal)})  # before the "die" that may follow at once
         with contextlib.suppress(ShimGone):
             await container.shim.kill(signal)
-        self._emit(container, "kill", {"signal": str(signal)})
         if signal == signals.SIGKILL and not await self._killed(container):
             raise _stuck(container)
 
@@ -487,11 +519,11 @@ class Lifecycle:
         return False
 
     async def _signal(self, container: Container, number: int) -> None:
-        if container.shim is None:
+        if container.shim is None or not container.status.alive:
             return
+        self._emit(container, "kill", {"signal": str(number)})
         with contextlib.suppress(ShimGone):
             await container.shim.kill(number)
-            self._emit(container, "kill", {"signal": str(number)})
 
     async def restart(
         self, container: Container, asked: causes.Request, *, timeout: int | None, signal: int | None

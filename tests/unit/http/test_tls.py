@@ -11,7 +11,7 @@ from aiohttp import web
 
 from boxship.http import hijack
 from boxship.http.listeners import Address, Listeners
-from boxship.http.server import Server
+from boxship.http.server import Server, peer_of
 from boxship.http.tls import server_context
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificates with openssl")
@@ -89,6 +89,18 @@ def get(context):
 @pytest.mark.row("ENG-04")
 def test_a_client_with_a_certificate_of_the_authority_is_served(certificates):
     assert serve(certificates, hello, get(client_context(certificates, "client"))).endswith(b"hello")
+
+
+def test_a_handler_sees_the_address_and_the_certificate_behind_tls(certificates):
+    seen = []
+
+    async def handler(request):
+        seen.append(peer_of(request))
+        return web.Response()
+
+    serve(certificates, handler, get(client_context(certificates, "client")))
+    assert (seen[0].transport, seen[0].certificate) == ("tls", "localhost")
+    assert seen[0].address.startswith("127.0.0.1:")
 
 
 @pytest.mark.row("ENG-04")

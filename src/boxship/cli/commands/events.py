@@ -25,6 +25,8 @@ FLAGS = (
     Flag("until", "string", "Stream events until this timestamp"),
 )
 
+GO_NAMES = {"Status": "status", "ID": "id", "From": "from", "Scope": "scope", "Time": "time", "TimeNano": "timeNano"}
+
 
 def event_line(event: Event) -> str:
     """Return one event as a line: time, type, action, ID and attributes by name."""
@@ -61,15 +63,30 @@ def _formatter(format: str) -> Any:
         return event_line
     if format in ("json", "{{json .}}"):
         return jsontext.dumps
-    from boxship.cli.template.errors import ParseError
+    from boxship.cli.template.errors import ExecError, ParseError
     from boxship.cli.template.execute import Template
-    from boxship.cli.template.objects import typed
+    from boxship.cli.template.objects import Typed, typed
+
+    class Message(Typed):
+        """An event whose fields have Go's names in templates, and the API's as JSON."""
+
+        def field(self, name: str, arguments: list[object]) -> object:
+            if name in GO_NAMES:
+                return self.get(GO_NAMES[name], "")
+            return super().field(name, arguments)
 
     try:
         template = Template(format)
     except ParseError as exc:
         raise ExitError(f"Error parsing format: {exc}", 64) from exc
-    return lambda event: template.render(typed(event))
+
+    def show(event: Event) -> str:
+        try:
+            return template.render(Message({name: typed(value, name) for name, value in event.items()}))
+        except ExecError as exc:
+            raise ExitError(str(exc)) from exc
+
+    return show
 
 
 COMMANDS = {"system events": Command("[OPTIONS]", run, FLAGS)}

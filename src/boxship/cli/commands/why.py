@@ -36,7 +36,7 @@ def _formatter(format: str) -> Callable[[Any], str]:
         return lambda found: str(found["Text"])
     if format == "json":
         return jsontext.dumps
-    from boxship.cli.template.errors import ParseError
+    from boxship.cli.template.errors import ExecError, ParseError
     from boxship.cli.template.execute import Template
     from boxship.cli.template.objects import typed
 
@@ -44,7 +44,14 @@ def _formatter(format: str) -> Callable[[Any], str]:
         template = Template(format)
     except ParseError as exc:
         raise ExitError(f"Error parsing format: {exc}", 64) from exc
-    return lambda found: template.render(typed(found))
+
+    def show(found: Any) -> str:
+        try:
+            return template.render(typed(found))
+        except ExecError as exc:
+            raise ExitError(str(exc)) from exc
+
+    return show
 
 
 COMMANDS = {"why": Command("[OPTIONS] CONTAINER [CONTAINER...]", run, FLAGS, least=1, most=None)}

@@ -71,13 +71,13 @@ class EventBus:
         now = self._now_ns()
         legacy: dict[str, str] = {}
         if type in ("container", "image"):
-            legacy = {"status": action, "id": id}
+            legacy = {"status": action, "id": id} if id else {"status": action}
             if type == "container" and "image" in attributes:
                 legacy["from_"] = attributes["image"]
         event = EventMessage(
             type=type,
             action=action,
-            actor=EventActor(id=id, attributes=dict(attributes)),
+            actor=EventActor(id=id, attributes=dict(sorted(attributes.items()))),  # in Docker's order
             time=now // 1_000_000_000,
             time_nano=now,
             **legacy,

@@ -156,6 +156,7 @@ class Reconfigurer:
             await self._finished(container)
             await self._release(container, gone)
             await asyncio.to_thread(self._files.save, container.spec, container.status)
+        self._lifecycle.limits_changed(container)
         self._emit(container, "update", {})
         return made
 
