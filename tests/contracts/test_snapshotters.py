@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from boxship.base.identity import IdentityMapping
 from boxship.snapshots import (
     Change,
     ChangeKind,
@@ -30,6 +31,7 @@ from boxship.store import Store
 
 pytestmark = pytest.mark.system
 
+MAPPING = IdentityMapping([(0, 300_000, 65_536)], [(0, 400_000, 65_536)])
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service, version 2
 
 
@@ -58,6 +60,14 @@ def link(target: str, type: bytes = tarfile.SYMTYPE) -> dict[str, object]:
     return {"type": type, "linkname": target}
 
 
+def portable(value: bytes) -> bytes:
+    """Return a file capability without the root user that it counts for; other values as they are."""
+    if len(value) == len(CAPABILITY) + 4 and value[4:-4] == CAPABILITY[4:]:
+        assert value[3:4] + value[-4:] == b"\x03" + MAPPING.root[0].to_bytes(4, "little")
+        return CAPABILITY
+    return value
+
+
 def tree(root_fd: int) -> dict[str, tuple[object, ...]]:
     """Return all that a layer can say about each file."""
     found: dict[str, tuple[object, ...]] = {}
@@ -75,7 +85,9 @@ def tree(root_fd: int) -> dict[str, tuple[object, ...]]:
             content = status.st_rdev
         attributes = {k: v for k, v in trees.xattrs(parent_fd, name).items() if not k.startswith("trusted.")}
         first = names.setdefault(status.st_ino, path)
-        found[path] = (stat.filemode(status.st_mode), status.st_uid, status.st_gid, content, attributes, first)
+        owner = MAPPING.to_container(status.st_uid, status.st_gid)  # what is not mapped is left as it is
+        attributes = {key: portable(value) for key, value in attributes.items()}
+        found[path] = (stat.filemode(status.st_mode), *owner, content, attributes, first)
     return found
 
 
@@ -306,7 +318,8 @@ class SnapshotterContract:
     def test_the_root_directory_is_open_to_all_whatever_the_layer_says(self, snapshotter: Snapshotter) -> None:
         layer(snapshotter, "a", None, ("./", {"mode": 0o700, "uid": 12}), ("f", b""))
         with snapshotter.view("a") as fd:
-            assert (os.fstat(fd).st_mode & 0o7777, os.fstat(fd).st_uid) == (0o755, 0)
+            assert os.fstat(fd).st_mode & 0o7777 == 0o755
+            assert MAPPING.to_container(os.fstat(fd).st_uid, os.fstat(fd).st_gid) == (0, 0)
 
     @pytest.mark.row("IMG-12")
     def test_deleting_in_a_later_layer_frees_nothing(self, snapshotter: Snapshotter) -> None:
@@ -674,3 +687,11 @@ class TestVfs(TestOverlay):
     def path_of(self, snapshotter: Snapshotter) -> Path:
         assert isinstance(snapshotter, VfsSnapshotter)
         return Path(snapshotter.root).parent
+
+
+class TestRemappedOverlay(TestOverlay):
+    """Containers have other ids than the host."""
+
+    @pytest.fixture
+    def snapshotter(self, root: Path, store: Store) -> Snapshotter:
+        return OverlaySnapshotter(str(root), store, MAPPING)

@@ -37,6 +37,7 @@ class Engine:
         self.socket = self.root / "boxship.sock"
         self.log = self.root / "boxshipd.log"
         self.environment: dict[str, str] = {}
+        self.wrapper: list[str] = []  # words in front of the daemon's program
         (self.root / "daemon.json").write_text("{}")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -71,6 +72,7 @@ class Engine:
             self.process = subprocess.Popen(
                 [
                     *self.namespace.prefix(),
+                    *self.wrapper,
                     sys.executable,
                     "-c",
                     "import sys; from boxship.daemon.main import main; sys.exit(main())",

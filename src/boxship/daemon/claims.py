@@ -8,6 +8,7 @@ import grp
 import os
 
 from boxship.base import atomicfile
+from boxship.base.identity import IdentityMapping
 
 LOCK = "boxship.lock"
 DATA_ROOT_MODE = 0o710
@@ -18,12 +19,24 @@ class Claimed(Exception):
     """Another daemon has it; the text says which process and what."""
 
 
-def make_directories(data_root: str, exec_root: str, *, group: str) -> None:
-    """Create both roots, or bring the modes of existing ones down to ours. Raises OSError."""
+def make_directories(data_root: str, exec_root: str, *, group: str, identity: IdentityMapping | None = None) -> None:
+    """Create both roots, or bring the modes of existing ones down to ours. Raises OSError.
+
+    With ``identity`` the data root is a directory of its own inside the one that was configured; both let the group of
+    container root pass, as Docker has it.
+    """
     gid = 0
     with contextlib.suppress(KeyError):
         gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    for path, mode, owner in ((data_root, DATA_ROOT_MODE, 0), (exec_root, EXEC_ROOT_MODE, gid)):
+    places = [(data_root, DATA_ROOT_MODE, 0), (exec_root, EXEC_ROOT_MODE, gid)]
+    if identity is not None:
+        passing = identity.root[1]
+        places = [
+            (os.path.dirname(data_root), DATA_ROOT_MODE, passing),
+            (data_root, DATA_ROOT_MODE, passing),
+            places[1],
+        ]
+    for path, mode, owner in places:
         os.makedirs(path, mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(path, 0, owner)

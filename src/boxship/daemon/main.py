@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from boxship import __version__
 from boxship.base.errors import BoxshipError
-from boxship.daemon import journal
+from boxship.base.identity import IdentityMapping
+from boxship.daemon import journal, remap
 from boxship.daemon.claims import Claimed, DataRootLock, PidFile, make_directories
 from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load
 from boxship.daemon.flags import USAGE, Flags, UsageError, parse, usage
@@ -63,7 +67,8 @@ def run(config: DaemonConfig, flags: Flags) -> int:
         listeners = Listeners()
         where, tls = addresses(config), tls_context(config)
         try:
-            make_directories(config.data_root, config.exec_root, group=config.group)
+            config, identity = _remapped(config)
+            make_directories(config.data_root, config.exec_root, group=config.group, identity=identity)
             lock = DataRootLock(config.data_root)
             claims.callback(lock.release)
             pid_file = _claim_pid_file(config.pidfile)
@@ -75,7 +80,16 @@ def run(config: DaemonConfig, flags: Flags) -> int:
         from boxship.daemon.wiring import start_services
 
         listeners.open(where, group=config.group, tls=tls)
-        return asyncio.run(Daemon(config, flags, listeners, where, start_services).run())
+        start = functools.partial(start_services, identity=identity)
+        return asyncio.run(Daemon(config, flags, listeners, where, start).run())
+
+
+def _remapped(config: DaemonConfig) -> tuple[DaemonConfig, IdentityMapping | None]:
+    """Return the mapping of ``--userns-remap`` and the configuration with the data root that belongs to it."""
+    identity = remap.resolve(config.userns_remap, remap.Accounts()) if config.userns_remap else None
+    if identity is None:
+        return config, None
+    return msgspec.structs.replace(config, data_root=remap.directory(config.data_root, identity)), identity
 
 
 def _claim_pid_file(path: str) -> PidFile:

@@ -13,6 +13,7 @@ import msgspec
 
 from boxship.api import backend
 from boxship.base.errors import SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.content import ContentStore
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
@@ -29,6 +30,7 @@ from boxship.engine.observation.events import EventBus
 from boxship.engine.observation.memory import MemoryMonitor
 from boxship.engine.observation.sampling import StatsSampler
 from boxship.engine.observation.system import SystemService, engine_id
+from boxship.engine.options.apparmor import DefaultProfile
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.reconfigure.service import Reconfigurer
@@ -122,19 +124,25 @@ class Services:
         await asyncio.to_thread(self._store.close)
 
 
-async def start_services(config: DaemonConfig) -> Services:
-    """Start the engine: open the store, repair what a crash left, be ready for the API."""
-    settings = engine_settings(config)
+async def start_services(config: DaemonConfig, *, identity: IdentityMapping | None = None) -> Services:
+    """Start the engine: open the store, repair what a crash left, be ready for the API.
+
+    ``identity``: the ids of containers on the host, if they are not the same.
+    """
+    settings = msgspec.structs.replace(engine_settings(config), identity=identity)
     registries = Registries(config)
     os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
     os.makedirs(settings.shims_dir(), mode=0o700, exist_ok=True)
     os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
+    os.chown(settings.containers_dir(), 0, settings.owner[1])
     launcher = Launcher()
     await launcher.start()
     store = await asyncio.to_thread(Store, f"{settings.data_root}/boxship.db")
     instance = await asyncio.to_thread(_instance, store)
     content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
-    snapshotter = await asyncio.to_thread(open_snapshotter, config.data_root, store, config.storage_driver or "")
+    snapshotter = await asyncio.to_thread(
+        open_snapshotter, config.data_root, store, config.storage_driver or "", identity
+    )
     settings = msgspec.structs.replace(settings, storage_driver=snapshotter.name)
     events = await EventBus.open(store)
 
@@ -146,7 +154,7 @@ async def start_services(config: DaemonConfig) -> Services:
     files = ContainerFiles(settings)
     rows = ContainerRows(store)
     index = ContainerIndex()
-    volumes = VolumeService(store, f"{settings.data_root}/volumes", emit=events.emit)
+    volumes = VolumeService(store, f"{settings.data_root}/volumes", emit=events.emit, owner=settings.owner)
     networks = NetworkService(
         store=store,
         exec_root=settings.exec_root,
@@ -154,9 +162,10 @@ async def start_services(config: DaemonConfig) -> Services:
         options=network_options(config),
         namespaces=launcher,
         emit=events.emit,
+        identity=identity,
     )
     dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
-    composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns)
+    composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns, apparmor=DefaultProfile())
 
     def users() -> list[ImageUser]:
         return [
@@ -302,6 +311,7 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         default_shm_size=config.default_shm_size,
         default_cgroupns_mode=config.default_cgroupns_mode or "",
         no_new_privileges=config.no_new_privileges,
+        selinux_enabled=config.selinux_enabled,
         init=config.init,
         init_path=config.init_path or "",
         live_restore=config.live_restore,

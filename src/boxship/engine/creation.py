@@ -18,7 +18,7 @@ from boxship.engine.files import ContainerFiles
 from boxship.engine.health import policy as health_policy
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, check_name
 from boxship.engine.observation.sysinfo import SysInfo
-from boxship.engine.options import limits, mounts, oci, request
+from boxship.engine.options import apparmor, limits, mounts, oci, request, selinux
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.volume_claims import VolumeClaims, fill
@@ -101,6 +101,7 @@ class Creator:
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
             await mounts.check_sources(resolved)
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved, sources.fresh)
+            labels = await asyncio.to_thread(self._labels, host)
             spec = ContainerSpec(
                 id=id,
                 name=name,
@@ -114,6 +115,9 @@ class Creator:
                 path=path,
                 args=args,
                 mounts=resolved,
+                apparmor_profile=apparmor.profile(host, self._sysinfo),
+                process_label=labels.process,
+                mount_label=labels.mount,
             )
             container = Container(spec, ContainerStatus())
             failpoints.hit("create.before-row")
@@ -127,6 +131,12 @@ class Creator:
         self._emit(container, "create", {})
         failpoints.hit("create.done")
         return CreateResponse(id=id, warnings=[*warnings, *_warnings(host)])
+
+    def _labels(self, host: HostConfig) -> selinux.Labels:
+        if not (self._settings.selinux_enabled and self._sysinfo.selinux):
+            return selinux.Labels()
+        taken = {container.spec.mount_label.split(":", 3)[3] for container in self._index if container.spec.mount_label}
+        return selinux.choose(host, taken)
 
     def _inherited(self, sources: list[str]) -> list[ResolvedMount]:
         result: list[ResolvedMount] = []

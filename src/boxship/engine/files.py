@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class ContainerFiles:
         """Make the directory with its two JSON files; idempotent, so that repair can use it."""
         directory = Path(self.directory(spec.id))
         directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+        os.chown(directory, 0, self._settings.owner[1])
         for name in ("checkpoints", "mounts"):  # tools look for them as Docker lays them out
             (directory / name).mkdir(mode=0o700, exist_ok=True)
         self.save(spec, status)
@@ -74,6 +76,7 @@ class ContainerFiles:
             path = directory / name
             path.write_text(text)
             path.chmod(0o644)
+            os.chown(path, *self._settings.owner)
 
     def prepare_state_dir(self, id: str) -> str:
         """Make an empty state directory for a new shim and return its path."""

@@ -33,7 +33,7 @@ from boxship.engine.model import (
     unknown_user,
 )
 from boxship.engine.observation.sysinfo import SysInfo
-from boxship.engine.options import mounts
+from boxship.engine.options import identity, mounts, selinux
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.processes.shims import Shim, ShimGone
 from boxship.engine.rows import ContainerRows
@@ -184,7 +184,9 @@ class Lifecycle:
         self, container: Container, undo: AsyncExitStack, restart_count: int, asked: causes.Request
     ) -> None:
         spec = container.spec
-        await mounts.make_sources(spec.mounts)
+        await mounts.make_sources(spec.mounts, self._settings.owner)
+        if spec.mount_label:
+            await asyncio.to_thread(selinux.relabel, spec.mounts, spec.mount_label)
         sandbox = await self._sandbox(container)
         if sandbox is not None:
             undo.push_async_callback(self._networks.release, sandbox)
@@ -257,6 +259,9 @@ class Lifecycle:
                 exposed_ports=list(spec.config.exposed_ports or {}),
                 port_bindings=spec.host_config.port_bindings or {},
                 publish_all=spec.host_config.publish_all_ports,
+                user_namespace=identity.wanted_namespace(
+                    spec.host_config, self._settings.identity_of(spec.host_config), self.index
+                ),
                 mac_address=(endpoint.mac_address if endpoint else "") or spec.config.mac_address or "",
             )
         )

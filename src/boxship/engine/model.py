@@ -83,6 +83,9 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     args: list[str]
     mounts: list[ResolvedMount] = []
+    apparmor_profile: str = ""  # empty where there is no AppArmor
+    process_label: str = ""  # SELinux; empty where that is not used
+    mount_label: str = ""
     platform: str = "linux"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from boxship.spec.docker.container import LogConfig, Ulimit
+from boxship.base.identity import IdentityMapping
+from boxship.spec.docker.container import HostConfig, LogConfig, Ulimit
 
 BUILTIN_RUNTIME = "boxship"
 
@@ -52,11 +53,22 @@ class EngineSettings(msgspec.Struct, kw_only=True):
     storage_driver: str = "overlay2"
     insecure_registries: list[str] = []
     registry_mirrors: list[str] = []
+    selinux_enabled: bool = False
+    identity: IdentityMapping | None = None  # --userns-remap
 
     def take_over(self, new: EngineSettings) -> None:
         """Replace what a reload may change by the values of ``new``."""
         for name in RELOADABLE:
             setattr(self, name, getattr(new, name))
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Uid and gid on the host of what belongs to container root."""
+        return self.identity.root if self.identity else (0, 0)
+
+    def identity_of(self, host: HostConfig) -> IdentityMapping | None:
+        """Return the ids of a container on the host; None when they are the same."""
+        return None if host.userns_mode == "host" else self.identity
 
     def containers_dir(self) -> str:
         """Return the directory that holds one directory per container."""

@@ -12,8 +12,10 @@ from boxship.base.errors import Conflict, InvalidInput, SystemFailure
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
-from boxship.engine.options import devices, oci, seccomp_profile
-from boxship.engine.options.request import parse_size, security_options, storage_size
+from boxship.engine.options import devices, identity, oci, seccomp_profile
+from boxship.engine.options.apparmor import DEFAULT_PROFILE, DefaultProfile
+from boxship.engine.options.request import parse_size, storage_size
+from boxship.engine.options.security import security_options
 from boxship.engine.rootfs import threads
 from boxship.engine.settings import EngineSettings
 from boxship.linux import project_quota
@@ -45,7 +47,9 @@ class StartComposer:
         snapshotter: Snapshotter,
         files: ContainerFiles,
         dns: network_files.DNSDefaults,
+        apparmor: DefaultProfile,
     ) -> None:
+        self._apparmor = apparmor
         self._settings = settings
         self._snapshotter = snapshotter
         self._files = files
@@ -79,10 +83,13 @@ class StartComposer:
     def _compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
         spec, status = container.spec, container.status
         limits = spec.host_config
+        if spec.apparmor_profile == DEFAULT_PROFILE:
+            self._apparmor.ensure()
         hostname = self._write_files(container, index)
         state_dir = self._files.prepare_state_dir(spec.id)
         rootfs = self._snapshotter.rootfs(spec.id)
         runtime = self._settings.runtimes[limits.runtime]
+        remapped = self._settings.identity_of(limits)
         document = oci.compose(
             spec,
             oci.Surroundings(
@@ -90,6 +97,8 @@ class StartComposer:
                 rootfs=str(rootfs["target"]),
                 cgroup_path=self.cgroup_path(spec),
                 network_namespace=self._network_namespace(container, index),
+                identity=remapped,
+                user_namespace=identity.namespace_path(container, index) if remapped else "",
                 namespaces=_joined(limits, index),
                 devices=devices.devices(limits),
                 block_devices=devices.numbers(limits),
@@ -113,7 +122,7 @@ class StartComposer:
             "state_dir": state_dir,
             "spec": document,
             "user": {"name": spec.config.user, "groups": limits.group_add or []},
-            "rootfs": rootfs,
+            "rootfs": {**rootfs, "label": spec.mount_label} if spec.mount_label else rootfs,
             "stdio": {
                 "tty": spec.config.tty,
                 "stdin": spec.config.open_stdin,

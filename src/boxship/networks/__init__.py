@@ -7,11 +7,20 @@ Words: a *sandbox* is a container's network namespace with what was set up in it
 network; a *pool* is a range of addresses that subnets are taken from. A port is *published* when the host forwards it.
 """
 
-from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, PublishedPort, Sandbox
+from boxship.networks.models import (
+    USER_SUFFIX,
+    AttachRequest,
+    Endpoint,
+    NamespaceFactory,
+    PublishedPort,
+    Sandbox,
+    UserNamespace,
+)
 from boxship.networks.options import AddressPool, NetworkOptions
 from boxship.networks.service import NetworkService
 
 __all__ = [
+    "USER_SUFFIX",
     "AddressPool",
     "AttachRequest",
     "Endpoint",
@@ -20,4 +29,5 @@ __all__ = [
     "NetworkService",
     "PublishedPort",
     "Sandbox",
+    "UserNamespace",
 ]

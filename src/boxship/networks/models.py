@@ -6,15 +6,30 @@ from typing import Protocol
 
 import msgspec
 
+from boxship.base.identity import IdentityMapping
 from boxship.spec.docker.container import PortBinding
+
+USER_SUFFIX = ".user"
+
+
+class UserNamespace(msgspec.Struct, frozen=True, kw_only=True):
+    """The user namespace that a network namespace is to belong to: a new one, or the one at ``path``."""
+
+    identity: IdentityMapping
+    path: str = ""
+
+    def message(self) -> dict[str, object]:
+        """Return what the launcher is told."""
+        return {"path": self.path} if self.path else dict(self.identity.message())
 
 
 class NamespaceFactory(Protocol):
     """Makes network namespaces; boxshipd itself never enters one, its launcher does."""
 
-    async def create(self, path: str) -> int:
+    async def create(self, path: str, owner: UserNamespace | None = None) -> int:
         """Make a network namespace with ``lo`` up, bind-mounted on a new file at ``path``.
 
+        With ``owner`` it belongs to that user namespace, which is bound beside it at ``path + USER_SUFFIX``.
         Returns the descriptor of an AF_NETLINK/NETLINK_ROUTE socket opened inside it; the caller owns both.
         """
 
@@ -34,6 +49,7 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     port_bindings: dict[str, list[PortBinding] | None] = {}
     publish_all: bool = False
     mac_address: str = ""
+    user_namespace: UserNamespace | None = None  # who owns the namespace; None is the host
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,13 +21,14 @@ import msgspec
 
 from boxship.base import clock, ids
 from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
 from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish, republish
 from boxship.networks.bridge import Bridge
 from boxship.networks.catalog import Filters, Network
 from boxship.networks.firewall import BridgeRules, Firewall
-from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, PublishedPort, Sandbox
+from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, PublishedPort, Sandbox, UserNamespace
 from boxship.networks.namespaces import Namespace, NamespacePool
 from boxship.networks.options import NetworkOptions
 from boxship.networks.ports import PortTable, PortTaken, read_random_range, reserve
@@ -67,10 +68,14 @@ class NetworkService:
         options: NetworkOptions,
         namespaces: NamespaceFactory,
         emit: Emit = _tell_nobody,
+        identity: IdentityMapping | None = None,
         now_ns: Callable[[], int] = clock.now_ns,
         host_resolv_conf: Callable[[], str] = files.read_host_resolv_conf,
     ) -> None:
-        """``instance`` tells our interfaces and rules from those of another boxshipd on this host: letters, digits, _."""
+        """``instance`` tells our interfaces and rules from those of another boxshipd on this host: letters, digits, _.
+
+        With ``identity`` most containers have user namespaces with these ids, and namespaces for them are kept ready.
+        """
         if not _INSTANCE.fullmatch(instance):
             raise InvalidInput(f"invalid instance name: {instance}")
         self._store = store
@@ -81,7 +86,9 @@ class NetworkService:
         self._emit = emit
         self._now_ns = now_ns
         self._host_resolv_conf = host_resolv_conf
-        self._pool = NamespacePool(namespaces, self._directory)
+        self._pool = NamespacePool(
+            namespaces, self._directory, owner=UserNamespace(identity=identity) if identity else None
+        )
         self._networks: list[Network] = []
         self._attached: dict[str, Sandbox] = {}  # by container id
         self._held: dict[str, IPv4Address] = {}  # by container id: kept for it while it has no sandbox
@@ -141,7 +148,7 @@ class NetworkService:
                 publish_all=request.publish_all,
                 default_ip=self._options.ip,
             )
-        namespace = await self._pool.take()
+        namespace = await self._pool.take(request.user_namespace)
         with ExitStack() as undo:
             undo.callback(self._remove_in_background, namespace.path)
             with Socket.from_fd(namespace.route_fd) as inside:

@@ -1,5 +1,6 @@
 """Device nodes and links in a container's /dev."""
 
+import errno
 import os
 import stat
 
@@ -55,7 +56,8 @@ def open_null(root_fd: int) -> int:
 def make_all(root_fd: int, devices: "list[dict[str, Any]]") -> None:
     """Make the default devices, those of ``linux.devices``, and the links; the process's umask must be 0.
 
-    Where nodes cannot be made (user namespace), the host's are bound. Raises RuntimeFailure.
+    Where nodes cannot be made (user namespace), the host's are bound: from ``source`` of the entry, a field of our own, or
+    from the same path. Raises RuntimeFailure.
     """
     wanted: dict[str, dict[str, Any]] = {
         path: {"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 0o666}
@@ -91,7 +93,7 @@ def _make(root_fd: int, path: str, device: "dict[str, Any]") -> None:
                 raise
             return
         except PermissionError:
-            _bind_host_device(parent_fd, name, path)
+            _bind_host_device(parent_fd, name, device.get("source") or path, kind, number)
             return
         uid, gid = device.get("uid") or 0, device.get("gid") or 0
         if uid or gid:
@@ -100,9 +102,13 @@ def _make(root_fd: int, path: str, device: "dict[str, Any]") -> None:
         os.close(parent_fd)
 
 
-def _bind_host_device(parent_fd: int, name: str, path: str) -> None:
-    source_fd = os.open(path, fs.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _bind_host_device(parent_fd: int, name: str, path: str, kind: int, number: int) -> None:
+    """Bind the host's node at ``path`` onto a new file, if it is the device that is meant."""
+    source_fd = os.open(path, fs.O_PATH | os.O_CLOEXEC)
     try:
+        found = os.fstat(source_fd)
+        if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != number:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), path)
         os.mknod(name, stat.S_IFREG | 0o600, dir_fd=parent_fd)
         target_fd = os.open(name, fs.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:

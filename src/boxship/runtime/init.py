@@ -46,6 +46,7 @@ class Start:
         "preserved",
         "rootfs",
         "seccomp_program",
+        "sources",
         "spec",
         "stdio",
     )
@@ -77,6 +78,22 @@ class Start:
         self.pivot = pivot
         self.dies_with_parent = dies_with_parent
         self.plan = plan
+        self.sources: dict[str, int] = {}  # host path -> descriptor, see open_sources
+
+    def open_sources(self) -> None:
+        """Open the root filesystem and what is bound into it; what cannot be opened fails where it is used."""
+        mounted = (entry.get("source", "") for entry in self.spec.get("mounts") or [] if mounts.is_bind(entry))
+        for path in (self.rootfs, *mounted):
+            try:
+                self.sources[path] = os.open(path, fs.O_PATH | os.O_CLOEXEC)
+            except OSError:
+                pass
+
+    def close_sources(self) -> None:
+        """Close what :meth:`open_sources` opened."""
+        for fd in self.sources.values():
+            os.close(fd)
+        self.sources.clear()
 
     def state(self, status: str, pid: int) -> "dict[str, Any]":
         """Return the runtime-spec's state document."""
@@ -140,24 +157,38 @@ def _enter_namespaces(start: Start, end: socket.socket) -> None:
             start.cgroup.join()
         except OSError as exc:
             raise RuntimeFailure(f"unable to apply cgroup configuration: {exc}") from exc
+    if start.spec["process"].get("oomScoreAdj") is not None:
+        _set_oom_score_adj(start.spec["process"]["oomScoreAdj"])
     prctl.set_dumpable(False)  # nobody in the namespaces that we join may look into this process
     plan = start.plan
     if "user" in plan.names:
-        _enter_user_namespace(plan, end)
+        _enter_user_namespace(start, end)
     else:
         plan.join("pid")  # the fork has taken care of it
         _unshare(plan.new & ~namespaces.CLONE_NEWPID)
     plan.close()
     if start.stdio is not None:
         process.take_stdio(start.stdio)
-    process.keep_only([end.fileno(), start.hold_fd] if start.hold_fd >= 0 else [end.fileno()], start.preserved)
+    kept = [end.fileno(), *start.sources.values(), *([start.hold_fd] if start.hold_fd >= 0 else [])]
+    process.keep_only(kept, start.preserved)
 
 
-def _enter_user_namespace(plan: NamespacePlan, end: socket.socket) -> None:
+def _set_oom_score_adj(score: int) -> None:
+    proc_fd = open_proc()
+    try:
+        credentials.set_oom_score_adj(proc_fd, score)
+    finally:
+        os.close(proc_fd)
+
+
+def _enter_user_namespace(start: Start, end: socket.socket) -> None:
     """Enter the user namespace, then the others, which it is to own; return in a further child that is PID 1.
 
-    procfs can be mounted only where the pid namespace belongs to the user namespace, hence the second fork.
+    procfs can be mounted only where the pid namespace belongs to the user namespace, hence the second fork. The
+    directories of the host that the container is made of are opened between the two: in its mount namespace, since only
+    mounts of that can be bound, but still as the host's user, since container root need not get to them by their paths.
     """
+    plan = start.plan
     plan.join()
     if plan.new & namespaces.CLONE_NEWUSER:
         prctl.set_dumpable(True)  # else /proc/PID/uid_map is not writable
@@ -165,9 +196,12 @@ def _enter_user_namespace(plan: NamespacePlan, end: socket.socket) -> None:
         channel.send(end, channel.MAP)
         channel.wait_for_go(end)
         prctl.set_dumpable(False)
+    if plan.new & namespaces.CLONE_NEWNS:
+        _unshare(namespaces.CLONE_NEWNS)
+        start.open_sources()
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _unshare(plan.new & ~namespaces.CLONE_NEWUSER)
+    _unshare(plan.new & ~(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS))
     if "pid" in plan.names:
         pid = os.fork()
         if pid != 0:
@@ -190,8 +224,6 @@ def _set_up(start: Start, end: socket.socket, prefix: list[str]) -> "NoReturn":
     program = spec["process"]
     linux = spec.get("linux") or {}
     proc_fd = open_proc()
-    if program.get("oomScoreAdj") is not None:
-        credentials.set_oom_score_adj(proc_fd, program["oomScoreAdj"])
     if linux.get("timeOffsets"):
         _set_time_offsets(proc_fd, linux["timeOffsets"])
     if spec.get("hostname"):
@@ -228,10 +260,11 @@ def _make_root(start: Start, end: socket.socket) -> None:
     linux = spec.get("linux") or {}
     _need(plan, "mount", "a mount namespace is required to set up the root filesystem")
     propagation = rootfs.propagation_flags(linux.get("rootfsPropagation") or "")
-    all_mounts = spec.get("mounts") or []
+    all_mounts = [mounts.labelled(entry, linux.get("mountLabel") or "") for entry in spec.get("mounts") or []]
     os.umask(0)  # modes are as they are written down
-    root_fd = rootfs.prepare(start.rootfs, propagation)
-    mounts.apply(root_fd, all_mounts, cgroup_namespace="cgroup" in plan.names)
+    root_fd = rootfs.prepare(start.rootfs, propagation, start.sources.get(start.rootfs, -1))
+    mounts.apply(root_fd, all_mounts, start.sources, cgroup_namespace="cgroup" in plan.names)
+    start.close_sources()
     if not any(
         os.path.normpath(entry["destination"]) == "/dev" and entry.get("type") == "bind" for entry in all_mounts
     ):

@@ -8,19 +8,19 @@ from boxship.runtime.failure import RuntimeFailure, reason
 _UNCONFINED = ("", "unconfined")
 
 
-def prepare(proc_fd: int, apparmor: str, selinux: str) -> None:
+def prepare(proc_fd: int, apparmor: str, selinux: str, sysfs: str = "/sys") -> None:
     """Ask the kernel to start the program under these labels; ``proc_fd`` is the host's procfs.
 
     Raises RuntimeFailure when a label was asked for and the host has no such security module.
     """
     if apparmor not in _UNCONFINED:
-        if not os.path.isdir("/sys/kernel/security/apparmor"):
+        if not os.path.isdir(f"{sysfs}/kernel/security/apparmor"):
             raise RuntimeFailure(
                 "unable to apply apparmor profile: apparmor: config provided but apparmor not supported"
             )
         _write(proc_fd, ("self/attr/apparmor/exec", "self/attr/exec"), f"exec {apparmor}", "apparmor profile")
     if selinux:
-        if not os.path.isdir("/sys/fs/selinux"):
+        if not os.path.isdir(f"{sysfs}/fs/selinux"):
             raise RuntimeFailure("selinux label is specified in config, but selinux is disabled or not supported")
         _write(proc_fd, ("self/attr/exec",), selinux, "selinux label")
 

@@ -10,6 +10,7 @@ from boxship.runtime.mount_options import MountOptions, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # What may be mounted below /proc: single files that tell about the machine (lxcfs), no place where writes are obeyed.
@@ -22,10 +23,30 @@ _BELOW_PROC = frozenset(
 )
 # Filesystems whose files change the host when they are taken for others: only on an ordinary directory of the root.
 _KERNEL_TYPES = ("proc", "sysfs")
+_UNLABELLED = ("proc", "sysfs", "mqueue", "cgroup")
 
 
-def apply(root_fd: int, mounts: "list[dict[str, Any]]", *, cgroup_namespace: bool) -> None:
+def is_bind(entry: "dict[str, Any]") -> bool:
+    """Return whether the entry of ``mounts`` is a bind mount."""
+    return entry.get("type") == "bind" or bool(parse(entry.get("options") or []).flags & mount.MS_BIND)
+
+
+def labelled(entry: "dict[str, Any]", label: str) -> "dict[str, Any]":
+    """Return the entry with ``linux.mountLabel`` as the SELinux context of all files of a new file system.
+
+    Binds keep the labels they have, and the kernel's own file systems take none.
+    """
+    if not label or is_bind(entry) or entry.get("namespace") or entry.get("type") in _UNLABELLED:
+        return entry
+    return {**entry, "options": [*(entry.get("options") or []), f'context="{label}"']}
+
+
+def apply(
+    root_fd: int, mounts: "list[dict[str, Any]]", sources: "Mapping[str, int]", *, cgroup_namespace: bool
+) -> None:
     """Mount each of ``mounts`` (runtime-spec ``mounts``) below ``root_fd``. Raises RuntimeFailure naming the mount.
+
+    ``sources`` are descriptors of sources of bind mounts that are open already, by path.
 
     Two fields are our own: ``subpath`` of a bind is what of ``source`` is mounted, walked inside it; ``namespace`` is the
     mount namespace (a path) from whose ``source`` a tmpfs is shared.
@@ -33,22 +54,23 @@ def apply(root_fd: int, mounts: "list[dict[str, Any]]", *, cgroup_namespace: boo
     for entry in mounts:
         source = entry.get("source", "")
         try:
-            _mount_one(root_fd, entry, cgroup_namespace)
+            _mount_one(root_fd, entry, sources, cgroup_namespace)
         except OSError as exc:
             raise RuntimeFailure(
                 f'error mounting "{source}" to rootfs at "{entry["destination"]}": {_detail(exc)}'
             ) from exc
 
 
-def _mount_one(root_fd: int, entry: "dict[str, Any]", cgroup_namespace: bool) -> None:
+def _mount_one(root_fd: int, entry: "dict[str, Any]", sources: "Mapping[str, int]", cgroup_namespace: bool) -> None:
     destination = os.path.normpath("/" + entry["destination"].lstrip("/"))
     options = parse(entry.get("options") or [])
     fstype = entry.get("type") or ""
-    is_bind = fstype == "bind" or bool(options.flags & mount.MS_BIND)
     if entry.get("namespace"):
         tree_fd = _shared_memory(root_fd, destination, entry["source"], entry["namespace"], options)
-    elif is_bind:
-        tree_fd = _bind(root_fd, destination, entry.get("source", ""), options, entry.get("subpath") or "")
+    elif is_bind(entry):
+        source = entry.get("source", "")
+        source_fd = os.dup(sources[source]) if source in sources else os.open(source, fs.O_PATH | os.O_CLOEXEC)
+        tree_fd = _bind(root_fd, destination, source_fd, options, entry.get("subpath") or "")
     elif fstype == "cgroup":
         target_fd = places.find_or_make(root_fd, destination, directory=True)
         try:
@@ -83,9 +105,9 @@ def _shared_memory(root_fd: int, destination: str, source: str, namespace: str, 
     return tree_fd
 
 
-def _bind(root_fd: int, destination: str, source: str, options: MountOptions, subpath: str) -> int:
+def _bind(root_fd: int, destination: str, source_fd: int, options: MountOptions, subpath: str) -> int:
+    """Bind what ``source_fd``, which is closed here, is or has at ``subpath``."""
     recursive = bool(options.flags & mount.MS_REC)
-    source_fd = os.open(source, fs.O_PATH | os.O_CLOEXEC)
     try:
         if subpath:  # what containers wrote: their links lead nowhere but inside
             whole_fd = source_fd

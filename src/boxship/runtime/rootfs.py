@@ -3,6 +3,7 @@
 import os
 
 from boxship.linux import fs, mount, mountinfo, namespaces
+from boxship.runtime import places
 from boxship.runtime.failure import RuntimeFailure, reason
 from boxship.runtime.mount_options import PROPAGATION
 
@@ -19,16 +20,19 @@ def propagation_flags(name: str) -> int:
         raise RuntimeFailure(f'rootfsPropagation="{name}" is not supported') from exc
 
 
-def prepare(rootfs: str, propagation: int) -> int:
+def prepare(rootfs: str, propagation: int, source_fd: int = -1) -> int:
     """Detach this mount namespace from the host's and make ``rootfs`` a mount of it; return its descriptor (O_PATH).
 
-    ``propagation`` is that of the whole tree (0: mounts of the host arrive, ours do not leave).
+    ``propagation`` is that of the whole tree (0: mounts of the host arrive, ours do not leave). ``source_fd`` is ``rootfs``
+    for a caller that may not walk to it any more.
     """
     try:
         _change_whole_tree(propagation or _DEFAULT_PROPAGATION)
         if propagation & mount.MS_SHARED:
             # pivot_root refuses a shared parent, and what we mount must not reach the host through it.
             mount.mount(None, _mount_of(rootfs), None, mount.MS_PRIVATE)
+        if source_fd >= 0:
+            return places.bind(source_fd, source_fd, recursive=True)
         mount.mount(rootfs, rootfs, None, mount.MS_BIND | mount.MS_REC)
         return os.open(rootfs, fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:

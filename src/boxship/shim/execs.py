@@ -35,11 +35,14 @@ class Exec:
         client: int,
         *,
         root: str,
+        owner: tuple[int, int] | None,
         on_started: Callable[[Exec, dict[str, Any]], None],
         on_ended: Callable[[Exec], None],
         on_detached: Callable[[Exec], None],
     ) -> None:
-        """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem. Raises OSError."""
+        """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem, ``owner`` the host's
+        uid and gid of container root when that is not root. Raises OSError.
+        """
         self.id: str = request["exec_id"]
         self.pid = -1
         self.status = 0
@@ -62,6 +65,7 @@ class Exec:
         self._pipes: Pipes = pipes.make(
             stdin=bool(request.get("stdin")) and client >= 0 and not self._process["terminal"],
             output=client >= 0 and not self._process["terminal"],
+            owner=owner,
         )
         self.helper = helper.start(
             loop, self._start, self._started, keep=(*self._pipes.child, init.pidfd, init.seccomp)

@@ -29,7 +29,8 @@ _LENGTH = 4  # bytes
 def facts_of(start: dict[str, Any]) -> dict[str, Any]:
     """Return what a shim keeps of its start document. Raises KeyError, TypeError, AttributeError for a broken one."""
     stdio = start["stdio"]
-    namespaces = (start["spec"].get("linux") or {}).get("namespaces") or ()
+    linux = start["spec"].get("linux") or {}
+    namespaces = linux.get("namespaces") or ()
     return {
         "id": start["id"],
         "state_dir": start["state_dir"],
@@ -40,8 +41,20 @@ def facts_of(start: dict[str, Any]) -> dict[str, Any]:
         "takes_input": bool(stdio["stdin"]),
         "stdin_once": bool(stdio.get("stdin_once")),
         "log": start["log"],
+        "owner": _root_of(linux),
         "own_pids": any(namespace["type"] == "pid" and not namespace.get("path") for namespace in namespaces),
     }
+
+
+def _root_of(linux: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the host's uid and gid of container root; None when it is the host's root."""
+    if not linux.get("uidMappings") or not linux.get("gidMappings"):
+        return None
+    uid, gid = (
+        next(int(row["hostID"]) for row in linux[name] if row["containerID"] == 0)
+        for name in ("uidMappings", "gidMappings")
+    )
+    return uid, gid
 
 
 def send(shim: socket.socket, message: dict[str, Any], fds: Sequence[int]) -> None:

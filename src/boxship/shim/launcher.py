@@ -126,7 +126,7 @@ def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim
                 case "ping":
                     pass
                 case "netns":
-                    passed = [netns.make(message["path"])]
+                    passed = [netns.make(message["path"], message.get("user"))]
                 case "shim":
                     start = _checked(message["start"], fds)
                     answer["pid"] = shim_pid

@@ -9,6 +9,11 @@ import struct
 
 from boxship.linux import mount, namespaces
 from boxship.linux.netlink import NETLINK_ROUTE
+from boxship.shim import userns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SIOCGIFFLAGS = 0x8913  # linux/sockios.h
 _SIOCSIFFLAGS = 0x8914
@@ -16,19 +21,24 @@ _IFF_UP = 1  # linux/if.h
 _IFREQ = struct.Struct("16sH22x")
 
 
-def make(path: str) -> int:
+def make(path: str, user: dict[str, Any] | None = None) -> int:
     """Make a network namespace with its loopback up, bind it at ``path`` and return a route netlink socket inside it.
 
+    ``user``: the user namespace that is to own it (:func:`boxship.shim.userns.enter`), bound beside it; None is ours.
     The calling process is in that namespace from then on, so it should be one that ends soon. Raises OSError; nothing is
     left at ``path`` then.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
     try:
+        inside = userns.enter(user) if user is not None else None
         namespaces.unshare(namespaces.CLONE_NEWNET)
         _set_up("lo")
         _refuse_ipv6()
         route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
-        mount.mount("/proc/self/ns/net", path, None, mount.MS_BIND)
+        if inside is not None:
+            inside.bind(path)
+        else:
+            mount.mount("/proc/self/ns/net", path, None, mount.MS_BIND)
     except OSError:
         os.unlink(path)
         raise

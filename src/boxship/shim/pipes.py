@@ -33,8 +33,11 @@ class Pipes:
         self.stdin = self.stdout = self.stderr = -1
 
 
-def make(*, stdin: bool, output: bool) -> Pipes:
-    """Make pipes for the input and both outputs as asked; ``/dev/null`` stands for the others. Raises OSError."""
+def make(*, stdin: bool, output: bool, owner: tuple[int, int] | None = None) -> Pipes:
+    """Make pipes for the input and both outputs as asked; ``/dev/null`` stands for the others. Raises OSError.
+
+    ``owner``: uid and gid that may open the process's ends by name, for container root that is not the host's.
+    """
     opened: list[int] = []
 
     def pipe() -> tuple[int, int]:
@@ -50,6 +53,9 @@ def make(*, stdin: bool, output: bool) -> Pipes:
         child_in, shim_in = pipe() if stdin else (null(), -1)
         shim_out, child_out = pipe() if output else (-1, null())
         shim_err, child_err = pipe() if output else (-1, null())
+        if owner is not None:
+            for fd in ((child_in,) if stdin else ()) + ((child_out, child_err) if output else ()):
+                os.fchown(fd, *owner)
     except OSError:
         for fd in opened:
             os.close(fd)

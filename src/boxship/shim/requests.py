@@ -45,6 +45,7 @@ class Requests:
         self._runtime = runtime
         self._streams = streams
         self._root: str = facts["rootfs"]
+        self._owner: tuple[int, int] | None = facts["owner"]
         self._stdin_once: bool = facts["stdin_once"]
         self._started_at = started_at
         self._send_all = send_all
@@ -169,6 +170,7 @@ class Requests:
             message,
             client,
             root=self._root,
+            owner=self._owner,
             on_started=started,
             on_ended=ended,
             on_detached=lambda left: self._send_all({"event": "detached", "exec_id": left.id}),

@@ -24,7 +24,9 @@ def mount_rootfs(description: dict[str, Any]) -> int:
     target: str = description["target"]
     os.makedirs(target, mode=0o700, exist_ok=True)
     if description["type"] == "overlay":
-        mount_overlay(description["lower"], description["upper"], description["work"], target)
+        mount_overlay(
+            description["lower"], description["upper"], description["work"], target, description.get("label") or ""
+        )
     elif description["type"] == "bind":
         mount.mount(description["upper"], target, None, mount.MS_BIND | mount.MS_REC)
     else:
@@ -45,18 +47,18 @@ def unmount(target: str) -> None:
         pass  # taken away by somebody else
 
 
-def mount_overlay(lower: list[str], upper: str, work: str, target: str) -> None:
-    """Mount an overlay; ``lower`` has the topmost layer first. Raises OSError."""
+def mount_overlay(lower: list[str], upper: str, work: str, target: str, label: str = "") -> None:
+    """Mount an overlay; ``lower`` has the topmost layer first, ``label`` is the SELinux label of all files. Raises OSError."""
     try:
-        _mount_by_context(lower, upper, work, target)
+        _mount_by_context(lower, upper, work, target, label)
     except OSError as exc:
         # ENOSYS: before Linux 5.2. EINVAL: before 6.5, which lacks lowerdir+. E2BIG, EINVAL: a name above 255 bytes.
         if exc.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG):
             raise
-        _mount_by_options(lower, upper, work, target)
+        _mount_by_options(lower, upper, work, target, label)
 
 
-def _mount_by_context(lower: list[str], upper: str, work: str, target: str) -> None:
+def _mount_by_context(lower: list[str], upper: str, work: str, target: str, label: str) -> None:
     context = fscontext.fsopen("overlay")
     try:
         fscontext.fsconfig_set_string(context, "source", "overlay")
@@ -65,6 +67,8 @@ def _mount_by_context(lower: list[str], upper: str, work: str, target: str) -> N
         fscontext.fsconfig_set_string(context, "upperdir", upper)
         fscontext.fsconfig_set_string(context, "workdir", work)
         fscontext.fsconfig_set_string(context, "index", "off")  # else EBUSY while the last run's mount is still ending
+        if label:
+            fscontext.fsconfig_set_string(context, "context", label)
         fscontext.fsconfig_create(context)
         tree = fscontext.fsmount(context)
     finally:
@@ -79,12 +83,14 @@ def _mount_by_context(lower: list[str], upper: str, work: str, target: str) -> N
             os.close(place)
 
 
-def _mount_by_options(lower: list[str], upper: str, work: str, target: str) -> None:
+def _mount_by_options(lower: list[str], upper: str, work: str, target: str, label: str) -> None:
     """Mount with mount(2), with names relative to the layers' common directory so that more of them fit."""
     base = os.path.commonpath([upper, work, *lower])
     layers = ":".join(_escape(os.path.relpath(layer, base)) for layer in lower)
     paths = [_escape(os.path.relpath(path, base)) for path in (upper, work)]
     options = f"index=off,lowerdir={layers},upperdir={paths[0]},workdir={paths[1]}"
+    if label:
+        options += f',context="{label}"'
     if len(os.fsencode(options)) > _OPTIONS_LIMIT:
         raise OSError(errno.E2BIG, f"too many layers for this kernel: {len(lower)}", target)
     before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -88,7 +88,7 @@ def _start(start: dict[str, Any], facts: dict[str, Any], shim_pid: int) -> tuple
         process["consoleSize"] = {"height": int(height), "width": int(width)}
     passed["rootfs"] = rootfs.mount_rootfs(start["rootfs"])
     users.apply(process, start.get("user"), facts["rootfs"])
-    ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"])
+    ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"], owner=facts["owner"])
     init = runtimes.choose(facts).start(spec, ends.child)
     started_at = time.time_ns()
     records.write_state(state_dir, start, pid=init.pid, shim_pid=shim_pid, started_at=started_at)

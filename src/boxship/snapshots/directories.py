@@ -15,9 +15,10 @@ import msgspec
 
 from boxship.base import clock
 from boxship.base.errors import SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.base.ids import new_id
 from boxship.linux import fs, mount, mountinfo
-from boxship.snapshots import init_layer, quota, tree
+from boxship.snapshots import init_layer, owners, quota, tree
 from boxship.snapshots.snapshotter import (
     EXTRACTION,
     INIT,
@@ -28,9 +29,11 @@ from boxship.snapshots.snapshotter import (
     SnapshotInfo,
     WrongState,
 )
+from boxship.snapshots.tar_reader import Entry
 from boxship.store import ReadTransaction, Store, Transaction
 
 KIND = "snapshot"
+_PASSABLE = 0o710
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,12 +52,17 @@ _decode = msgspec.json.Decoder(Record).decode
 
 
 class DirectorySnapshotter(ABC):
-    """Snapshots whose directories lie in ``root``; made and measured by the subclass."""
+    """Snapshots whose directories lie in ``root``; made and measured by the subclass.
 
-    def __init__(self, root: str, store: Store) -> None:
+    With ``identity`` the files belong to the host's ids that stand for the containers' (``owners``).
+    """
+
+    def __init__(self, root: str, store: Store, identity: IdentityMapping | None = None) -> None:
         self.root = root
         self._store = store
+        self.identity = identity
         os.makedirs(root, 0o700, exist_ok=True)
+        self._let_root_pass(root)
         store.write_now(lambda t: t.own(root, "snapshots", ""))
 
     @abstractmethod
@@ -92,6 +100,7 @@ class DirectorySnapshotter(ABC):
             os.mkdir(path, 0o700)
             if size:
                 quota.limit(path, size)
+            self._let_root_pass(path)
             self._fill(path, parent)
             self._store.write_now(enter, durable=False)
         except OSError as exc:
@@ -150,7 +159,7 @@ class DirectorySnapshotter(ABC):
         try:
             try:
                 with self.view(key, writable=True) as root_fd:
-                    init_layer.write(root_fd)
+                    init_layer.write(root_fd, self.identity.root if self.identity else (0, 0))
             except OSError as exc:
                 raise SystemFailure(f"can't create the init layer of {parent}: {exc.strerror}") from exc
             self.commit(name, key)
@@ -204,6 +213,22 @@ class DirectorySnapshotter(ABC):
         return Cleaned(unmounted, removed, sorted(there - known - set(removed)), lost)
 
     # for subclasses
+
+    def _let_root_pass(self, path: str) -> None:
+        """Let container root through a directory, as runtimes that set up a root filesystem with its rights need it."""
+        if self.identity is not None:
+            os.chown(path, 0, self.identity.root[1])
+            os.chmod(path, _PASSABLE)
+
+    def _give_to_root(self, parent_fd: int, name: str) -> None:
+        """Give what was just made to container root."""
+        if self.identity is not None:
+            os.chown(name, *self.identity.root, dir_fd=parent_fd, follow_symlinks=False)
+
+    def _own(self, entry: Entry) -> None:
+        """Give an entry of an archive the owner that it gets on disk."""
+        if self.identity is not None:
+            owners.to_host(entry, self.identity)
 
     def _record(self, key: str) -> Record:
         with self._store.read() as transaction:

@@ -4,6 +4,7 @@ import os
 import tempfile
 
 from boxship.base.errors import SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.snapshots import detached
 from boxship.snapshots.overlay import OverlaySnapshotter
 from boxship.snapshots.snapshotter import Snapshotter
@@ -11,23 +12,25 @@ from boxship.snapshots.vfs import VfsSnapshotter
 from boxship.store import Store
 
 
-def open_snapshotter(data_root: str, store: Store, driver: str = "") -> Snapshotter:
+def open_snapshotter(
+    data_root: str, store: Store, driver: str = "", identity: IdentityMapping | None = None
+) -> Snapshotter:
     """Return the snapshotter ``driver``, whose directory in ``data_root`` has its name.
 
     Without a name: the one whose directory is there already, else ``overlay2`` if overlayfs works on the data root's
-    filesystem, else ``vfs``. Raises SystemFailure for drivers that we or this host lack.
+    filesystem, else ``vfs``. ``identity``: whose the files are on disk (see ``owners``). Raises SystemFailure for drivers that we or this host lack.
     """
     overlay_root, vfs_root = os.path.join(data_root, "overlay2"), os.path.join(data_root, "vfs")
     if driver not in ("", "overlay2", "vfs"):
         raise SystemFailure(f"error initializing graphdriver: driver not supported: {driver}")
     if driver == "vfs" or (not driver and os.path.isdir(vfs_root) and not os.path.isdir(overlay_root)):
-        return VfsSnapshotter(vfs_root, store)
+        return VfsSnapshotter(vfs_root, store, identity)
     reason = overlay_problem(data_root)
     if not reason:
-        return OverlaySnapshotter(overlay_root, store)
+        return OverlaySnapshotter(overlay_root, store, identity)
     if driver == "overlay2" or os.path.isdir(overlay_root):
         raise SystemFailure(f"error initializing graphdriver: overlay2 is not supported over {data_root}: {reason}")
-    return VfsSnapshotter(vfs_root, store)
+    return VfsSnapshotter(vfs_root, store, identity)
 
 
 def overlay_problem(directory: str) -> str:

@@ -26,8 +26,8 @@ CONTENT: dict[str, object] = {
 }
 
 
-def write(root_fd: int) -> None:
-    """Create what ``CONTENT`` names in the tree. Raises OSError.
+def write(root_fd: int, owner: tuple[int, int] = (0, 0)) -> None:
+    """Create what ``CONTENT`` names in the tree, with the uid and gid ``owner``. Raises OSError.
 
     As Docker does, everything on the way that is not a directory is replaced: so no link of the image is ever followed,
     and a dangling ``/etc/resolv.conf`` doesn't hinder a mount.
@@ -37,11 +37,11 @@ def write(root_fd: int) -> None:
         fd = os.dup(root_fd)
         for parent in parents:
             with tree.opened(fd) as above_fd:
-                _make_directory(above_fd, parent)
+                _make_directory(above_fd, parent, owner)
                 fd = os.open(parent, tree.DIRECTORY, dir_fd=above_fd)
         with tree.opened(fd):
             if kind is DIRECTORY:
-                _make_directory(fd, name)
+                _make_directory(fd, name, owner)
             elif _is_directory(fd, name):
                 continue
             else:
@@ -52,12 +52,14 @@ def write(root_fd: int) -> None:
                         os.fchmod(file_fd, 0o755)
                 else:
                     os.symlink(str(kind), name, dir_fd=fd)
+                os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
 
 
-def _make_directory(parent_fd: int, name: str) -> None:
+def _make_directory(parent_fd: int, name: str, owner: tuple[int, int]) -> None:
     if not _is_directory(parent_fd, name):
         tree.remove(parent_fd, name)
         os.mkdir(name, 0o755, dir_fd=parent_fd)
+        os.chown(name, *owner, dir_fd=parent_fd, follow_symlinks=False)
         tree.chmod(parent_fd, name, 0o755)
 
 

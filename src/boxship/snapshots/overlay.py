@@ -38,6 +38,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
         with tree.opened(tree.open_root(path)) as fd:
             os.mkdir("diff", 0o755, dir_fd=fd)
             tree.chmod(fd, "diff", 0o755)  # it is the container's "/": no umask
+            self._give_to_root(fd, "diff")
             os.mkdir("work", 0o700, dir_fd=fd)
             os.mkdir("merged", 0o700, dir_fd=fd)
 
@@ -94,9 +95,14 @@ class OverlaySnapshotter(DirectorySnapshotter):
             root_fd = tree.open_root(self.content_path(record))
             stack.callback(os.close, root_fd)
             lower = LowerLayers([self.content_path(below) for below in self._chain(record.parent)], stack)
+
+            def make_parent(parent_fd: int, name: str, path: str) -> None:
+                if not lower.make_directory(parent_fd, name, path):
+                    self._give_to_root(parent_fd, name)
+
             try:
                 whiteouts = OverlayWhiteouts()
-                size = apply.unpack(reader, root_fd, whiteouts=whiteouts, make_parent=lower.make_directory)
+                size = apply.unpack(reader, root_fd, whiteouts=whiteouts, make_parent=make_parent, prepare=self._own)
                 reader.finish()
                 if whiteouts.hides_root:
                     whiteouts.hide_names(root_fd, lower.names(""))
@@ -109,7 +115,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
 
     def write_diff(self, key: str, out: Writable) -> Applied:
         hashing = Hashing(out)
-        writer = TarWriter(hashing)
+        writer = TarWriter(hashing, self.identity)
         with tree.opened(tree.open_root(self.content_path(self._record(key)))) as root_fd:
             for path, parent_fd, status in tree.walk(root_fd):
                 directory, slash, name = path.rpartition("/")
@@ -231,24 +237,28 @@ class LowerLayers:
                 break
         return {name for name, visible in found.items() if visible}
 
-    def make_directory(self, parent_fd: int, name: str, path: str) -> None:
-        """Make a directory with the attributes that it has in the merged tree, as overlayfs does when it copies up."""
+    def make_directory(self, parent_fd: int, name: str, path: str) -> bool:
+        """Make a directory with the attributes that it has in the merged tree, as overlayfs does when it copies up.
+
+        Returns False when it has none there: it is root's then, with mode 0755.
+        """
         os.mkdir(name, 0o755, dir_fd=parent_fd)
         handle = self._open(path)
         if handle is None:
             tree.chmod(parent_fd, name, 0o755)
-            return
+            return False
         with tree.opened(handle):
             status = os.fstat(handle)
             if not stat.S_ISDIR(status.st_mode):
                 tree.chmod(parent_fd, name, 0o755)
-                return
+                return False
             os.chown(name, status.st_uid, status.st_gid, dir_fd=parent_fd, follow_symlinks=False)
             tree.chmod(parent_fd, name, stat.S_IMODE(status.st_mode))
             source = f"/proc/self/fd/{handle}"
             for attribute in os.listxattr(source):
                 if is_portable(attribute):
                     tree.set_xattr(parent_fd, name, attribute, os.getxattr(source, attribute))
+        return True
 
     def _open(self, path: str) -> int | None:
         directory = path.rpartition("/")[0]

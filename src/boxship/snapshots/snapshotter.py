@@ -26,6 +26,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from boxship.base.errors import Conflict, NotFound
+from boxship.base.identity import IdentityMapping
 from boxship.snapshots.tar_reader import Limits, Readable
 from boxship.snapshots.tar_writer import Writable
 
@@ -101,6 +102,7 @@ class Snapshotter(Protocol):
     """Root filesystems from layers; the module's docstring has the words."""
 
     name: str  # as in --storage-driver and inspect
+    identity: IdentityMapping | None  # which host ids stand for the containers' on disk; archives have the containers'
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         """Make an active snapshot that looks like the committed snapshot ``parent``, or empty.

@@ -7,7 +7,8 @@ import os
 import stat
 from typing import Protocol
 
-from boxship.snapshots import tar_reader, tree
+from boxship.base.identity import IdentityMapping
+from boxship.snapshots import owners, tar_reader, tree
 from boxship.snapshots.tar_reader import BLOCK, Entry
 
 _PIECE = 1024 * 1024
@@ -22,15 +23,21 @@ class Writable(Protocol):
 
 
 class TarWriter:
-    """Writes an archive to ``out``; call :meth:`finish` at the end."""
+    """Writes an archive to ``out``; call :meth:`finish` at the end.
 
-    def __init__(self, out: Writable) -> None:
+    With ``identity`` the owners of files are the host's ids of container users, and the archive has the containers' ids.
+    """
+
+    def __init__(self, out: Writable, identity: IdentityMapping | None = None) -> None:
         self._out = out
+        self._identity = identity
         self._links: dict[tuple[int, int], str] = {}  # (device, inode) of files with several names: the first one
         self.content = 0  # bytes of all files so far
 
     def add(self, entry: Entry) -> None:
         """Write the header of an entry; ``entry.size`` bytes of data, padded to whole blocks, are the caller's."""
+        if self._identity is not None:
+            owners.to_container(entry, self._identity)
         name, link = os.fsencode(entry.name), os.fsencode(entry.linkname)
         prefix, short = _split(name)
         pax: dict[bytes, bytes] = {}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from boxship.base.errors import SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.snapshots import apply, detached, tree
 from boxship.snapshots.copy import copy_tree
 from boxship.snapshots.difference import Hashing, is_different, marker, with_parents
@@ -26,9 +27,10 @@ class VfsSnapshotter(DirectorySnapshotter):
 
     name = "vfs"
 
-    def __init__(self, root: str, store: Store) -> None:
+    def __init__(self, root: str, store: Store, identity: IdentityMapping | None = None) -> None:
         os.makedirs(root, 0o700, exist_ok=True)
-        super().__init__(os.path.join(root, "dir"), store)
+        super().__init__(os.path.join(root, "dir"), store, identity)
+        self._let_root_pass(root)
 
     def content_path(self, record: Record) -> str:
         return os.path.join(self.root, record.directory)
@@ -36,6 +38,7 @@ class VfsSnapshotter(DirectorySnapshotter):
     def _fill(self, path: str, parent: str | None) -> None:
         with tree.opened(tree.open_root(path)) as target_fd:
             os.fchmod(target_fd, 0o755)  # it is the container's "/"
+            self._give_to_root(target_fd, ".")
             if parent is not None:
                 with tree.opened(tree.open_root(self.content_path(self._record(parent)))) as source_fd:
                     copy_tree(source_fd, target_fd)
@@ -67,7 +70,7 @@ class VfsSnapshotter(DirectorySnapshotter):
         reader = TarReader(tar, limits=limits, observe=hash.update)
         with tree.opened(tree.open_root(self.content_path(record))) as root_fd:
             try:
-                apply.unpack(reader, root_fd, whiteouts=Deletions())
+                apply.unpack(reader, root_fd, whiteouts=Deletions(), make_parent=self._make_parent, prepare=self._own)
                 reader.finish()
             except BaseException:
                 tree.clear(root_fd)
@@ -88,7 +91,7 @@ class VfsSnapshotter(DirectorySnapshotter):
 
     def write_diff(self, key: str, out: Writable) -> Applied:
         hashing = Hashing(out)
-        writer = TarWriter(hashing)
+        writer = TarWriter(hashing, self.identity)
         with self._trees(key) as (before_fd, after_fd):
             found, _ = _compare(before_fd, after_fd)
             wanted = {change.path[1:]: change.kind for change in with_parents(found)}
@@ -108,6 +111,11 @@ class VfsSnapshotter(DirectorySnapshotter):
     def changes(self, key: str) -> Sequence[Change]:
         with self._trees(key) as (before_fd, after_fd):
             return with_parents(_compare(before_fd, after_fd)[0])
+
+    def _make_parent(self, parent_fd: int, name: str, path: str) -> None:  # noqa: ARG002
+        os.mkdir(name, 0o755, dir_fd=parent_fd)
+        tree.chmod(parent_fd, name, 0o755)
+        self._give_to_root(parent_fd, name)
 
     @contextmanager
     def _trees(self, key: str) -> Iterator[tuple[int | None, int]]:

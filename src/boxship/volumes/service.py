@@ -52,9 +52,16 @@ class VolumeService:
     """All volumes below one directory."""
 
     def __init__(
-        self, store: Store, root: str, *, emit: Emit = _tell_nobody, now_ns: Callable[[], int] = clock.now_ns
+        self,
+        store: Store,
+        root: str,
+        *,
+        emit: Emit = _tell_nobody,
+        owner: tuple[int, int] = (0, 0),
+        now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
-        """``root`` is the directory of all volumes; it is made with the first one."""
+        """``root`` is the directory of all volumes, made with the first one; ``owner`` is uid and gid of empty volumes."""
+        self._owner = owner
         self._store = store
         self._root = root
         self._now_ns = now_ns
@@ -274,6 +281,8 @@ class VolumeService:
         if not data.is_dir():
             data.mkdir()
             data.chmod(0o755)  # whatever the umask is: users of any container enter here
+            if self._owner != (0, 0):
+                os.chown(data, *self._owner)
         for path in (directory, Path(self._root)):
             fd = tree.open_directory(str(path))
             try:

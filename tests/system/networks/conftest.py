@@ -164,7 +164,7 @@ class Forge:
                 os._exit(0)
         theirs.close()
 
-    async def create(self, path: str) -> int:
+    async def create(self, path: str, owner: object = None) -> int:
         return await asyncio.to_thread(self._create, path)
 
     def _create(self, path: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from boxship.cli import trust
 from boxship.cli.attached import (
     Attachment,
     ContainerSignals,
@@ -34,6 +35,7 @@ PULL_POLICIES = ("always", "missing", "never")
 
 def create(session: Session, values: Values) -> int:
     """Create a container and print its ID."""
+    trust.check(values, values.arguments[0], ENGINE_FAILED)
     _require_versions(session, values)
     try:
         _check_pull(values)
@@ -46,6 +48,7 @@ def create(session: Session, values: Values) -> int:
 
 def run(session: Session, values: Values) -> int:
     """Create a container, start it, and stay attached to it unless --detach is given."""
+    trust.check(values, values.arguments[0], ENGINE_FAILED)
     _require_versions(session, values)
     detach = values.is_set("detach")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from boxship.cli import trust
 from boxship.cli.command import STDOUT, Command, ExitError
 from boxship.cli.flags import Flag
 from boxship.cli.pulling import pull
@@ -24,6 +25,7 @@ FLAGS = (
 
 def run(session: Session, values: Values) -> int:
     """Pull one image, or all tags of its repository."""
+    trust.check(values, values.arguments[0])
     try:
         reference = parse(values.arguments[0])
     except ValueError as exc:

@@ -200,7 +200,9 @@ class SystemService:
     def _security_options(self) -> list[str]:
         host = self._sysinfo
         options = ["name=seccomp,profile=builtin"] if host.seccomp else []
-        options += ["name=apparmor"] if host.apparmor else []
+        options = ["name=apparmor", *options] if host.apparmor else options
+        options += ["name=selinux"] if host.selinux and self._settings.selinux_enabled else []
+        options += ["name=userns"] if self._settings.identity else []
         return options + (["name=cgroupns"] if host.cgroup_namespaces and host.cgroup_version == 2 else [])
 
     def events(self, query: EventQuery) -> AsyncIterator[EventMessage]:

@@ -81,4 +81,5 @@ def _device(source: str, target: str, access: str) -> dict[str, Any] | None:
         "uid": found.st_uid,
         "gid": found.st_gid,
         "access": access,
+        "source": source,  # not of the runtime-spec: what is bound where a container may make no nodes
     }

@@ -65,10 +65,13 @@ async def check_sources(mounts: list[ResolvedMount]) -> None:
         await threads.answered(lambda: _check_sources(mounts), SOURCE_DEADLINE, _silent(mounts))
 
 
-async def make_sources(mounts: list[ResolvedMount]) -> None:
-    """Create the missing host directories of ``-v`` binds, as Docker does. Raises DeadlineExceeded."""
+async def make_sources(mounts: list[ResolvedMount], owner: tuple[int, int] = (0, 0)) -> None:
+    """Create the missing host directories of ``-v`` binds for the uid and gid ``owner``, as Docker does.
+
+    Raises DeadlineExceeded, SystemFailure.
+    """
     if any(mount.type == "bind" for mount in mounts):
-        await threads.answered(lambda: _make_sources(mounts), SOURCE_DEADLINE, _silent(mounts))
+        await threads.answered(lambda: _make_sources(mounts, owner), SOURCE_DEADLINE, _silent(mounts))
 
 
 def _silent(mounts: list[ResolvedMount]) -> str:
@@ -93,15 +96,23 @@ def _check_sources(mounts: list[ResolvedMount]) -> None:
             raise InvalidInput(f'invalid mount config for type "bind": {reason}') from exc
 
 
-def _make_sources(mounts: list[ResolvedMount]) -> None:
+def _make_sources(mounts: list[ResolvedMount], owner: tuple[int, int]) -> None:
     for mount in mounts:
         if mount.type != "bind" or mount.must_exist or os.path.exists(mount.source):
             continue
         try:
+            missing = [path for path in _upwards(mount.source) if not os.path.exists(path)]
             os.makedirs(mount.source, exist_ok=True)
+            for path in missing:
+                os.chown(path, *owner)
         except OSError as exc:
             text = f"error while creating mount source path '{mount.source}': mkdir {exc.filename}: {_reason(exc)}"
             raise SystemFailure(text) from exc
+
+
+def _upwards(path: str) -> list[str]:
+    """Return the path and all directories above it."""
+    return [path] if path == "/" else [path, *_upwards(os.path.dirname(path))]
 
 
 async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedMount:

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.base.identity import IdentityMapping
 from boxship.engine.model import ContainerSpec, ResolvedMount
-from boxship.engine.options.request import DEFAULT_PATH, security_options
+from boxship.engine.options.request import DEFAULT_PATH
+from boxship.engine.options.security import security_options
 from boxship.linux.capabilities import NAMES as CAPABILITIES
 from boxship.spec.docker.container import HostConfig, ThrottleDevice, Ulimit
 
@@ -75,6 +77,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     rootfs: str
     cgroup_path: str
     network_namespace: str | None  # path; None is the host's
+    identity: IdentityMapping | None = None  # ids of the container on the host, None if they are the same
+    user_namespace: str = ""  # path, with ``identity``
     namespaces: dict[str, str] = {}  # further ones joined by path, by OCI type
     devices: list[dict[str, Any]] = []  # OCI linux.devices to create, with their rules' access
     block_devices: dict[str, tuple[int, int]] = {}  # major and minor of the paths that block I/O limits name
@@ -106,7 +110,8 @@ def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
             "namespaces": _namespaces(limits, host),
             "devices": host.devices,
             "rootfsPropagation": _propagation(spec.mounts),
-            "sysctl": _sysctls(limits),
+            "sysctl": _sysctls(limits, host.identity),
+            **(host.identity.oci() if host.identity else {}),
         },
         "annotations": dict(limits.annotations or {}),
     }
@@ -117,6 +122,8 @@ def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
     if not limits.privileged and "systempaths=unconfined" not in _security(limits):
         document["linux"]["maskedPaths"] = MASKED_PATHS if limits.masked_paths is None else limits.masked_paths
         document["linux"]["readonlyPaths"] = READONLY_PATHS if limits.readonly_paths is None else limits.readonly_paths
+    if spec.mount_label:
+        document["linux"]["mountLabel"] = spec.mount_label
     if host.seccomp is not None:
         document["linux"]["seccomp"] = host.seccomp
     return document
@@ -135,6 +142,8 @@ def process(spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Uli
         "capabilities": _capability_sets(capabilities(limits)),
         "noNewPrivileges": "no-new-privileges=true" in _security(limits),
         "oomScoreAdj": limits.oom_score_adj,
+        **({"apparmorProfile": spec.apparmor_profile} if spec.apparmor_profile else {}),
+        **({"selinuxLabel": spec.process_label} if spec.process_label else {}),
         "rlimits": [
             {"type": f"RLIMIT_{limit.name.upper()}", "soft": _unlimited(limit.soft), "hard": _unlimited(limit.hard)}
             for limit in ulimits.values()
@@ -270,6 +279,8 @@ def _unlimited(value: int) -> int:
 
 def _namespaces(limits: HostConfig, host: Surroundings) -> list[dict[str, str]]:
     result: list[dict[str, str]] = [{"type": "mount"}]
+    if host.identity is not None:
+        result.append({"type": "user", "path": host.user_namespace})
     if host.network_namespace is not None:
         result.append({"type": "network", "path": host.network_namespace})
     modes = {"uts": limits.uts_mode, "pid": limits.pid_mode, "ipc": limits.ipc_mode, "cgroup": limits.cgroupns_mode}
@@ -406,10 +417,11 @@ def _parse_device_rule(text: str) -> dict[str, Any]:
     return rule
 
 
-def _sysctls(limits: HostConfig) -> dict[str, str]:
+def _sysctls(limits: HostConfig, identity: IdentityMapping | None) -> dict[str, str]:
     values = dict(limits.sysctls or {})
     if limits.network_mode != "host" and not limits.network_mode.startswith("container:"):
         # Docker lets unprivileged processes of a container ping and bind low ports.
         values.setdefault("net.ipv4.ip_unprivileged_port_start", "0")
-        values.setdefault("net.ipv4.ping_group_range", "0 2147483647")
+        last = identity.gids[0][2] - 1 if identity else 2147483647  # only groups that there are can be named
+        values.setdefault("net.ipv4.ping_group_range", f"0 {last}")
     return values

@@ -9,6 +9,8 @@ import msgspec
 from boxship.base.errors import InvalidInput
 from boxship.engine.health import policy as health_policy
 from boxship.engine.observation.sysinfo import SysInfo
+from boxship.engine.options import identity, selinux
+from boxship.engine.options.security import security_options
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.runtime import mount_options
@@ -114,6 +116,8 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, i
         parse_signal(config.stop_signal)
     _check_ports(config, host)
     _check_modes(host)
+    if settings.identity_of(host) is not None:
+        identity.check(host)
     _check_security(host, info)
     _check_restart(host)
     storage_size(host)
@@ -203,18 +207,6 @@ def _check_modes(host: HostConfig) -> None:
         raise InvalidInput(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
 
 
-def security_options(host: HostConfig) -> list[tuple[str, str]]:
-    """Return key and value of each security option; old clients put a colon where others have an equals sign.
-
-    A bare ``no-new-privileges`` has the value ``true``, other bare words none.
-    """
-    options = []
-    for option in host.security_opt or []:
-        key, separator, value = option.partition("=" if "=" in option else ":")
-        options.append((key, value if separator or key != "no-new-privileges" else "true"))
-    return options
-
-
 def _check_security(host: HostConfig, info: SysInfo) -> None:
     for option, (key, value) in zip(host.security_opt or [], security_options(host), strict=True):
         if not value and key != "disable":
@@ -224,6 +216,7 @@ def _check_security(host: HostConfig, info: SysInfo) -> None:
         if key == "apparmor" and value != "unconfined" and not info.apparmor:
             # Docker ignores the profile; whoever asked for one should not believe in it.
             raise InvalidInput(f'invalid --security-opt: "{option}": AppArmor is not enabled on this host')
+    selinux.check(host)
 
 
 def _check_tmpfs(host: HostConfig) -> None:

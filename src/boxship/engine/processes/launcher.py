@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from boxship.base.errors import SystemFailure
 from boxship.engine.processes.channel import Channel, ChannelClosed
+from boxship.networks import UserNamespace
 from boxship.shim import launcher as launcher_process
 from boxship.wire.messages import close_all
 
@@ -46,9 +47,13 @@ class Launcher:
         await self._spawn()
         await self._ask({"op": "ping"})
 
-    async def create(self, path: str) -> int:
-        """Make a network namespace, bound at ``path``; return a route netlink socket opened inside it."""
-        _, fd = await self._ask({"op": "netns", "path": path})
+    async def create(self, path: str, owner: UserNamespace | None = None) -> int:
+        """Make a network namespace, bound at ``path``; return a route netlink socket opened inside it.
+
+        ``owner`` is the user namespace that owns it, and is bound beside it.
+        """
+        user = None if owner is None else owner.message()
+        _, fd = await self._ask({"op": "netns", "path": path, "user": user})
         if fd < 0:
             raise SystemFailure(f"no socket came with the network namespace {path}")
         return fd

@@ -265,7 +265,7 @@ class Reconfigurer:
             if mount.target in taken:
                 raise InvalidInput(f"Duplicate mount point: {mount.target}")
         await mounts.check_sources(added)
-        await mounts.make_sources(added)
+        await mounts.make_sources(added, self._settings.owner)
         parent = await asyncio.to_thread(self._snapshotter.parent, container.id)
         if parent is not None:
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, added, claims.fresh)

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from boxship.base import clock
 from boxship.base.errors import Conflict, InvalidInput, NotFound, SystemFailure
+from boxship.base.identity import IdentityMapping
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import CLEANUP_DEADLINE, Emit
@@ -30,7 +31,7 @@ from boxship.engine.rootfs import paths, threads, trees
 from boxship.images.feed import Feed
 from boxship.linux import fs
 from boxship.runtime.user import UserError, resolve_user
-from boxship.snapshots import Decompressed, InvalidTar, Snapshotter, TarReader, TarWriter, apply, tree
+from boxship.snapshots import Decompressed, InvalidTar, Snapshotter, TarReader, TarWriter, apply, owners, tree
 from boxship.snapshots.tar_reader import Entry
 from boxship.snapshots.tar_writer import Writable
 from boxship.spec.docker.container import PathStat
@@ -53,11 +54,14 @@ class NoSuchFile(NotFound):
 class Download:
     """The archive of one path, opened and looked at; close it when it was not read to its end."""
 
-    def __init__(self, found: PathStat, root_fd: int, path: str, stack: ExitStack) -> None:
+    def __init__(
+        self, found: PathStat, root_fd: int, path: str, stack: ExitStack, identity: IdentityMapping | None
+    ) -> None:
         self.stat = found
         self._root_fd = root_fd
         self._path = path
         self._stack = stack
+        self._identity = identity
         self._pieces: AsyncIterator[bytes] | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -72,7 +76,7 @@ class Download:
     def _write(self, out: Writable) -> None:
         with self._stack:
             try:
-                _write_archive(self._root_fd, self._path, TarWriter(out))
+                _write_archive(self._root_fd, self._path, TarWriter(out, self._identity))
             except OSError as exc:
                 raise SystemFailure(f"archive {self._path}: {exc.strerror}") from exc
 
@@ -112,7 +116,13 @@ class ArchiveService:
         def start(open: Open) -> Download:
             with ExitStack() as stack:
                 root_fd = open(stack)
-                return Download(_stat(root_fd, path, ref), root_fd, paths.absolute(path), stack.pop_all())
+                return Download(
+                    _stat(root_fd, path, ref),
+                    root_fd,
+                    paths.absolute(path),
+                    stack.pop_all(),
+                    self._snapshotter.identity,
+                )
 
         download = await self._with_tree(container, start)
         self._emit(container, "archive-path", {})
@@ -133,7 +143,8 @@ class ArchiveService:
                 directory = _extraction_point(root_fd, path, ref)
                 _check_writable(container, directory)
                 owner = _owner(root_fd, container.spec.config.user) if own else None
-                _unpack(root_fd, directory, feed, keep_kinds=keep_kinds, prepare=owner)
+                prepare = _prepare(owner, self._snapshotter.identity)
+                _unpack(root_fd, directory, feed, keep_kinds=keep_kinds, prepare=prepare)
 
         pump = asyncio.ensure_future(feed.pump(source))
         try:
@@ -268,6 +279,19 @@ def _owner(root_fd: int, user: str) -> Callable[[Entry], None] | None:
         entry.uid, entry.gid = found.uid, found.gid
 
     return give
+
+
+def _prepare(owner: Callable[[Entry], None] | None, identity: IdentityMapping | None) -> Callable[[Entry], None] | None:
+    """Return what gives entries their owners on disk: first inside the container, then on the host."""
+    if identity is None:
+        return owner
+
+    def prepare(entry: Entry) -> None:
+        if owner is not None:
+            owner(entry)
+        owners.to_host(entry, identity)
+
+    return prepare
 
 
 def _unpack(

@@ -15,7 +15,7 @@ def export(snapshotter: Snapshotter, key: str) -> AsyncIterator[bytes]:
 
     def write(out: Writable) -> None:
         with snapshotter.view(key) as root_fd:
-            writer = TarWriter(out)
+            writer = TarWriter(out, snapshotter.identity)
             for path, parent_fd, status in tree.walk(root_fd):
                 with contextlib.suppress(FileNotFoundError):  # a running container deleted it
                     writer.add_file(parent_fd, path.rpartition("/")[2], path, status)
