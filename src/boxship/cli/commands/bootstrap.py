@@ -8,6 +8,8 @@ from __future__ import annotations
 from boxship.cli.bootstrap_apt import ARCHIVES
 from boxship.cli.bootstrap_busybox import bootstrap_busybox
 from boxship.cli.bootstrap_debian import VARIANTS, BootstrapError, bootstrap_debian, split_tag
+from boxship.cli.bootstrap_registry import CHANGES as REGISTRY_CHANGES
+from boxship.cli.bootstrap_registry import bootstrap_registry
 from boxship.cli.command import Command, ExitError
 from boxship.cli.flags import Flag
 from boxship.cli.reference import parse
@@ -44,7 +46,8 @@ def run(session: Session, values: Values) -> int:
     failed: list[str] = []
     body = _told(_stream(session, values, distribution, tag), failed)
     query = {"fromSrc": "-", "repo": reference.familiar_name, "tag": reference.tag}
-    query["message"] = f"Bootstrapped from the package archive of {distribution}"
+    source = "this installation" if distribution == "registry" else f"the package archive of {distribution}"
+    query["message"] = f"Bootstrapped from {source}"
     pairs = [f"{key}={quote(value)}" for key, value in query.items()]
     pairs += [f"changes={quote(change)}" for change in _changes(distribution, tag)]
     target = "/images/create?" + "&".join(pairs)
@@ -75,8 +78,10 @@ def _stream(session: Session, values: Values, distribution: str, tag: str) -> It
 
     if distribution == "busybox":
         return bootstrap_busybox(log)
+    if distribution == "registry":
+        return bootstrap_registry(log)
     if distribution not in ARCHIVES:
-        known = ", ".join([*ARCHIVES, "busybox"])
+        known = ", ".join([*ARCHIVES, "busybox", "registry"])
         raise ExitError(f"Error: no package archive is known for '{distribution}' (known: {known})")
     try:
         split_tag(ARCHIVES[distribution], tag)
@@ -103,6 +108,8 @@ def _rest(first: bytes, body: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _changes(distribution: str, tag: str) -> list[str]:
+    if distribution == "registry":
+        return list(REGISTRY_CHANGES)
     shell = "sh" if distribution == "busybox" else "bash"
     return [
         f"ENV PATH={_PATH}",
@@ -111,4 +118,6 @@ def _changes(distribution: str, tag: str) -> list[str]:
     ]
 
 
-COMMANDS = {"image bootstrap": Command("[OPTIONS] debian:SUITE|ubuntu:SUITE|busybox", run, FLAGS, least=1, most=1)}
+COMMANDS = {
+    "image bootstrap": Command("[OPTIONS] debian:SUITE|ubuntu:SUITE|busybox|registry", run, FLAGS, least=1, most=1)
+}

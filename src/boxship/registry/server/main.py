@@ -36,6 +36,10 @@ _LEVELS = {"panic": 50, "fatal": 50, "error": 40, "warn": 30, "warning": 30, "in
 
 def main(words: Sequence[str]) -> int:
     """Run one command; return the exit status."""
+    if words[:1] == ["registry"]:  # as the reference registry's image is told
+        words = words[1:]
+    if len(words) == 1 and words[0].endswith((".yml", ".yaml")):
+        words = ["serve", *words]
     try:
         match words:
             case ["serve" | "garbage-collect", *rest] if len(rest) <= 1:
