@@ -158,7 +158,9 @@ def test_a_bind_mount_has_the_hosts_owners_and_needs_no_path_for_the_mapped_root
 
 @pytest.mark.row("ENG-24", "RUN-30")
 def test_copies_exports_and_commits_carry_the_containers_ids(engine: Engine) -> None:
-    engine.docker("run", "-d", "--name", "copied", "busybox", "sh", "-c", "touch /f; chown 5:6 /f; exec sleep 1000")
+    engine.docker(
+        "run", "-d", "--name", "copied", "busybox", "sh", "-c", "touch /g; chown 5:6 /g; mv /g /f; exec sleep 1000"
+    )
     until(lambda: "/f" in engine.docker("diff", "copied").stdout)
     for state in ("running", "stopped"):
         if state == "stopped":
@@ -236,13 +238,13 @@ def test_containers_that_share_namespaces_share_the_user_namespace(engine: Engin
 @pytest.mark.row("ENG-24")
 def test_networks_health_checks_and_devices_work(engine: Engine) -> None:
     engine.docker(
-        "run", "-d", "--name", "served", "-p", "127.0.0.1:18099:80", "--cap-add=NET_ADMIN", "--device=/dev/fuse:/dev/other",
+        "run", "-d", "--name", "served", "-p", "127.0.0.1:18099:80", "--cap-add=NET_ADMIN", "--device=/dev/zero:/dev/other",
         "--health-cmd=true", "--health-interval=200ms", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc",
     )  # fmt: skip
     wget = [*engine.namespace.prefix(), "busybox", "wget", "-qO-", "http://127.0.0.1:18099/hostname"]
     until(lambda: subprocess.run(wget, capture_output=True, check=False).returncode == 0)
     engine.docker("exec", "served", "ip", "addr", "add", "10.9.9.9/32", "dev", "lo")  # its own network, its own rules
-    assert engine.docker("exec", "served", "stat", "-c", "%t:%T", "/dev/other").stdout == "a:e5\n"
+    assert engine.docker("exec", "served", "stat", "-c", "%t:%T", "/dev/other").stdout == "1:5\n"
     until(lambda: engine.api("GET", "/containers/served/json")[1]["State"]["Health"]["Status"] == "healthy")
 
 
