@@ -23,6 +23,7 @@ from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.volume_claims import VolumeClaims, fill
 from boxship.images import Image, ImageService
+from boxship.images import platform as platforms
 from boxship.snapshots import Snapshotter
 from boxship.spec.docker.container import CreateRequest, CreateResponse, HostConfig
 from boxship.volumes import VolumeService
@@ -74,7 +75,7 @@ class Creator:
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
         image = self._images.resolve(user_config.image)
-        check_platform(user_config.image, image, platform)
+        warnings += check_platform(user_config.image, image, platform)
         config = request.merge_image(user_config, image.config)
         path, args = request.command(config)
         network_peer = host.network_mode.removeprefix("container:")
@@ -162,16 +163,27 @@ def remove_snapshot(snapshotter: Snapshotter, id: str) -> None:
         snapshotter.remove(id)
 
 
-def check_platform(reference: str, image: Image, wanted: str | None) -> None:
-    """Raise NotFound when a platform was asked for that the image is not for."""
-    if not wanted:
-        return
-    system, _, rest = wanted.lower().partition("/")
-    architecture = rest.split("/")[0]
-    if (system, architecture or image.architecture) != (image.os, image.architecture):
-        raise NotFound(
-            f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
-        )
+def check_platform(reference: str, image: Image, wanted: str | None) -> list[str]:
+    """Return a warning when an image is for other machines and nobody asked for that.
+
+    Raises NotFound when a platform was asked for that the image is not for, InvalidInput for another operating system.
+    """
+    if wanted:
+        system, _, rest = wanted.lower().partition("/")
+        architecture = rest.split("/")[0]
+        if (system, architecture or image.architecture) != (image.os, image.architecture):
+            raise NotFound(
+                f"image with reference {reference} was found but does not provide the specified platform ({wanted})"
+            )
+    host = platforms.host()
+    if image.os not in ("", host.os):
+        raise InvalidInput(f'image operating system "{image.os}" cannot be used on this platform')
+    if wanted or image.architecture in ("", host.architecture):
+        return []
+    return [
+        f"The requested image's platform ({image.os}/{image.architecture}) does not match the detected host platform "
+        f"({host.os}/{host.architecture}) and no specific platform was requested"
+    ]
 
 
 def _warnings(host: HostConfig) -> list[str]:
