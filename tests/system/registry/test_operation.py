@@ -300,6 +300,18 @@ def test_a_tag_that_moved_there_moves_here(upstream: RegistryServer) -> None:
         assert cache.client().call("GET", path, headers=ACCEPT).headers["Docker-Content-Digest"] == moved["digest"]
 
 
+def test_a_cache_forgets_what_is_older_than_its_ttl(upstream: RegistryServer) -> None:
+    pushed = upstream.client().push_image("app", "latest", [b"cached"])
+    collection = {"maintenance": {"garbagecollection": {"interval": "100ms"}}}
+    with running({"proxy": {"remoteurl": upstream.url, "ttl": "1s"}, "storage": collection}) as cache:
+        client = cache.client()
+        path = "/v2/app/manifests/latest"
+        assert client.call("GET", path, headers=ACCEPT).headers["Docker-Content-Digest"] == pushed["digest"]
+        assert client.call("GET", f"/v2/app/blobs/{digest_of(b'cached')}").body == b"cached"
+        until(lambda: b"registry_manifests 0.0" in client.call("GET", "/metrics").body and not cache.blob_files())
+        assert client.call("GET", path, headers=ACCEPT).headers["Docker-Content-Digest"] == pushed["digest"]
+
+
 def test_a_cache_takes_no_pushes(upstream: RegistryServer) -> None:
     with running({"proxy": {"remoteurl": upstream.url}}) as cache:
         answer = cache.client().call("POST", "/v2/app/blobs/uploads/")

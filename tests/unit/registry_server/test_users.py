@@ -72,6 +72,12 @@ def test_a_token_holds_what_is_asked_and_allowed_and_survives_a_restart(tmp_path
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
 
+def test_asking_for_everything_gets_what_is_allowed(tmp_path: Path) -> None:
+    issuer = Issuer(str(tmp_path / "key"), issuer="i", service="s", expiration=60)
+    token = issuer.issue("ada", parse_scopes(["repository:a:*"]), lambda _user, _scope: frozenset(("pull", "push")))
+    assert issuer.verifier().verify(token["token"]).allowed("repository", "a") == {"pull", "push"}
+
+
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "bogus"])
 def test_algorithms_that_anybody_could_sign_with_are_refused(algorithm: str) -> None:
     with pytest.raises(InvalidInput, match="algorithm"):

@@ -154,6 +154,8 @@ class Application:
             error = exc
         except web.HTTPException:
             raise
+        except TimeoutError:
+            error = RegistryError("BLOB_UPLOAD_INVALID", message="the client stopped sending", status=408)
         except (sqlite3.OperationalError, OSError) as exc:
             if isinstance(exc, ConnectionError):
                 raise

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from boxship.base import clock
 from boxship.registry.server.blobs import Blobs
 from boxship.registry.server.database import Database
-from boxship.registry.server.repositories import Repositories, remove_manifest
+from boxship.registry.server.repositories import Repositories, Tag, remove_manifest
 from boxship.registry.server.retention import Rule, expired, rule_for
 from boxship.registry.server.uploads import Uploads
 
@@ -44,6 +44,11 @@ class Policy(NamedTuple):
     upload_age: float = 7 * 24 * 3600.0
     untagged: str = "deleted"
     rules: Sequence[Rule] = ()
+    tag_age: float = math.inf  # of a cache: tags older than that are asked for again
+
+    def before_ns(self) -> int:
+        """Return the moment whose older things have had their grace."""
+        return clock.now_ns() - int(self.grace * 1e9) if math.isfinite(self.grace) else 0
 
 
 class Collected(NamedTuple):
@@ -78,7 +83,7 @@ class Collector:
             await asyncio.sleep(interval)
             try:
                 done = await self.collect()
-            except (OSError, sqlite3.Error):
+            except Exception:  # serving goes on whatever happens here
                 log.exception("garbage collection failed; the next round tries again")
                 continue
             if any(done):
@@ -106,19 +111,27 @@ class Collector:
 
     def _retain(self) -> int:
         count, after = 0, ""
-        while self._policy.rules and (names := self._repositories.names(after=after, limit=PAGE)):
+        if not self._policy.rules and math.isinf(self._policy.tag_age):
+            return 0
+        while names := self._repositories.names(after=after, limit=PAGE):
             for name in names:
-                rule = rule_for(self._policy.rules, name)
-                tags = self._repositories.tags(name, limit=1_000_000) if rule is not None else None
-                if rule is not None and tags:
-                    gone = expired(tags, rule, clock.now_ns())
-                    # What moved since it was listed is somebody's new push.
-                    count += self._drop_tags(name, [tag for tag in tags if tag.name in set(gone)])
+                tags = self._repositories.tags(name, limit=1_000_000) or []
+                gone = self._unwanted(name, tags)
+                # What moved since it was listed is somebody's new push.
+                count += self._drop_tags(name, [tag for tag in tags if tag.name in gone])
             after = names[-1]
         return count
 
-    def _drop_tags(self, repository: str, tags: Sequence[tuple[str, str, int]]) -> int:
+    def _unwanted(self, repository: str, tags: Sequence[Tag]) -> set[str]:
+        now_ns = clock.now_ns()
+        gone = {tag.name for tag in tags if now_ns - tag.updated_ns > self._policy.tag_age * 1e9}
+        rule = rule_for(self._policy.rules, repository)
+        return gone if rule is None else gone | set(expired(tags, rule, now_ns))
+
+    def _drop_tags(self, repository: str, tags: Sequence[Tag]) -> int:
         count = 0
+        if not tags:
+            return 0
         with self._database.write(removing=True) as connection:
             for name, digest, updated_ns in tags:
                 count += connection.execute(
@@ -136,7 +149,7 @@ class Collector:
         removed = 0
         while True:  # an index's manifests become free when it has gone
             with self._database.write(removing=True) as connection:
-                before_ns = clock.now_ns() - int(self._policy.grace * 1e9)
+                before_ns = self._policy.before_ns()
                 rows = connection.execute(
                     _LOOSE_MANIFESTS, (before_ns, self._policy.untagged == "all", BATCH)
                 ).fetchall()
@@ -154,7 +167,7 @@ class Collector:
 
     def _remove_links(self) -> int:
         busy = {upload.repository for upload in self._uploads.listing() if upload.idle < self._policy.grace}
-        before_ns = clock.now_ns() - int(self._policy.grace * 1e9)
+        before_ns = self._policy.before_ns()
         removed, after = 0, ("", "")
         while True:
             with self._database.read() as connection:

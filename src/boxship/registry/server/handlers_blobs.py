@@ -17,6 +17,7 @@ from boxship.registry.server.uploads import Session
 
 OCTETS = "application/octet-stream"
 ALGORITHMS = ("sha256", "sha512")
+IDLE_TIMEOUT = 300.0  # seconds without a byte, after which an upload's request ends
 
 
 async def blob(call: Call) -> web.StreamResponse:
@@ -33,7 +34,6 @@ async def blob(call: Call) -> web.StreamResponse:
         "Content-Type": OCTETS,
         "Docker-Content-Digest": digest,
         "Cache-Control": "max-age=31536000",
-        "Etag": f'"{digest}"',
     }
     if size is None:
         if call.service.proxy is None:
@@ -159,7 +159,11 @@ def _body(call: Call) -> AsyncIterator[bytes]:
     received = call.service.metrics.received
 
     async def pieces() -> AsyncIterator[bytes]:
-        async for data in call.request.content.iter_any():
+        while True:
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                data = await call.request.content.readany()
+            if not data:
+                return
             received.inc(len(data))
             yield data
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 from typing import NamedTuple
 
@@ -74,9 +75,13 @@ def policy_of(config: Config) -> Policy:
     """Return what the collector may take."""
     maintenance = config.storage.maintenance
     purging = maintenance.uploadpurging
+    upload_age = seconds(purging.age if purging.enabled and not purging.dryrun else "")
+    if config.proxy.remoteurl:
+        ttl = seconds(config.proxy.ttl) or math.inf
+        return Policy(grace=ttl, upload_age=upload_age, untagged="keep" if math.isinf(ttl) else "all", tag_age=ttl)
     return Policy(
         grace=seconds(maintenance.garbagecollection.grace),
-        upload_age=seconds(purging.age if purging.enabled and not purging.dryrun else ""),
+        upload_age=upload_age,
         untagged=maintenance.garbagecollection.untagged,
         rules=config.retention,
     )

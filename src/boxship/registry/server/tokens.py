@@ -109,7 +109,7 @@ class Issuer:
         """Return the answer of a token endpoint: a token for what is both asked and allowed."""
         now = int(time.time())
         access = [
-            {"type": scope.type, "name": scope.name, "actions": sorted(scope.actions & allowed(user, scope))}
+            {"type": scope.type, "name": scope.name, "actions": sorted(_granted(scope, allowed(user, scope)))}
             for scope in asked
         ]
         claims = {
@@ -125,6 +125,10 @@ class Issuer:
         token = jwt.encode(claims, self._key, algorithm="ES256")
         issued = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
         return {"token": token, "access_token": token, "expires_in": int(self._expiration), "issued_at": issued}
+
+
+def _granted(asked: Scope, allowed: frozenset[str]) -> frozenset[str]:
+    return allowed if "*" in asked.actions else asked.actions & allowed
 
 
 def parse_scopes(texts: Sequence[str]) -> list[Scope]:
