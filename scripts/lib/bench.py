@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import stats_load
+
 from harness.dockerd import Dockerd
 from harness.engine import Engine
 from harness.images import busybox_tar
@@ -123,6 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", type=int, default=25, help="calls of each kind")
     parser.add_argument("--write", action="store_true", help="put the table into README.md and docs/bench.md")
+    parser.add_argument(
+        "--without-stats", action="store_true", help="leave out the hundred containers of the stats rows"
+    )
     parser.add_argument("--check", action="store_true", help="fail when a ratio misses its bar")
     options = parser.parse_args()
     try:
@@ -154,6 +159,8 @@ def main() -> None:
                     bar,
                 )
             )
+        if not options.without_stats:
+            rows += stats_load.measure(ours, theirs, timed, engine_pids)
         mine_kib, other_kib = per_container(ours, theirs, 10)
         rows.append(
             (
