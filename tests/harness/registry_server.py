@@ -180,6 +180,11 @@ class RegistryServer:
                 raise RuntimeError(f"the registry does not start:\n{text[-3000:]}")
             time.sleep(0.02)
 
+    def restart_without_failpoint(self) -> None:
+        """Start it again after it died at a failpoint."""
+        self._environment.pop("BOXSHIP_FAILPOINT", None)
+        self.start()
+
     def kill(self) -> None:
         """End it as a crash would."""
         assert self.process is not None

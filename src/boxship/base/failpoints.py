@@ -24,6 +24,11 @@ NAMES: dict[str, str] = {
     "remove.after-mark": "container rm: row marked as removing, everything else in place",
     "remove.after-layer": "container rm: writable layer gone, row still there",
     "remove.after-row": "container rm: row gone, the container's directory still there",
+    "registry.blob.before-row": "registry upload: the blob's file is in its place, no row names it",
+    "registry.blob.after-row": "registry upload: blob and link committed, the client has no answer",
+    "registry.manifest.after-row": "registry push: manifest and tags committed, the client has no answer",
+    "registry.collect.after-links": "registry garbage collection: links gone, blobs that nobody links still there",
+    "registry.collect.before-files": "registry garbage collection: the blobs' rows gone, their files still there",
 }
 
 _chosen, _, _times = os.environ.get("BOXSHIP_FAILPOINT", "").partition(":")

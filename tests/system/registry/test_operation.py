@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from boxship.base import failpoints
 from harness.engine import SOURCE
 from harness.registry_server import OCI_MANIFEST, RegistryServer, digest_of
 from harness.waiting import until
@@ -215,6 +217,36 @@ def test_a_file_that_no_row_names_is_removed_at_the_start() -> None:
         stray.write_bytes(b"left by a crash")
         server.start()
         assert server.blob_files() == before
+
+
+@pytest.mark.parametrize("name", sorted(name for name in failpoints.NAMES if name.startswith("registry.")))
+def test_a_registry_that_dies_anywhere_goes_on_whole(name: str) -> None:
+    collection = {"maintenance": {"garbagecollection": {"interval": "100ms", "grace": "2s"}}}
+    server = RegistryServer({"storage": collection}, environment={"BOXSHIP_FAILPOINT": name})
+    try:
+        client = server.start().client()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            client.push_image("a", "v1", [b"layer"])
+            client.call("DELETE", "/v2/a/manifests/v1")
+        assert server.process is not None
+        server.process.wait(30)
+        server.process = None
+        server.restart_without_failpoint()
+        rows = sqlite3.connect(server.root / "registry.db")
+        try:
+            known = {row[0] for row in rows.execute("SELECT digest FROM blobs")}
+        finally:
+            rows.close()
+        assert server.blob_files() >= known
+        client.push_image("a", "v1", [b"layer"])
+        answer = client.call("GET", "/v2/a/manifests/v1", headers=ACCEPT)
+        for item in (answer.json["config"], *answer.json["layers"]):
+            assert digest_of(client.call("GET", f"/v2/a/blobs/{item['digest']}").body) == item["digest"]
+        if name.startswith("registry.collect"):
+            client.call("DELETE", "/v2/a/manifests/v1")
+            until(lambda: not server.blob_files())
+    finally:
+        server.close()
 
 
 def test_a_full_disk_fails_the_upload_and_nothing_else(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from boxship.base import clock
+from boxship.base import clock, failpoints
 from boxship.content.digest import parse
 from boxship.registry.server.database import Database
 
@@ -85,6 +85,7 @@ class Blobs:
             os.rename(path, target)
             try:
                 _fsync_directory(os.path.dirname(target))
+                failpoints.hit("registry.blob.before-row")
                 with self._database.write() as connection:
                     now_ns = clock.now_ns()
                     connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (digest, size, now_ns))
@@ -93,6 +94,7 @@ class Blobs:
                 if not known:
                     os.unlink(target)
                 raise
+            failpoints.hit("registry.blob.after-row")
             self._touched[repository, digest] = time.monotonic()
 
     def mount(self, repository: str, digest: str) -> bool:
@@ -129,6 +131,8 @@ class Blobs:
         with self._lock:
             with self._database.write(removing=True) as connection:
                 yield connection, gone
+            if gone:
+                failpoints.hit("registry.collect.before-files")
             for digest in gone:
                 _unlink(self.path(digest))
 

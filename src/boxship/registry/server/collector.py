@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from boxship.base import clock
+from boxship.base import clock, failpoints
 from boxship.registry.server.blobs import Blobs
 from boxship.registry.server.database import Database
 from boxship.registry.server.repositories import Repositories, Tag, remove_manifest
@@ -105,6 +105,8 @@ class Collector:
         tags = self._retain()
         manifests = self._remove_manifests()
         links = self._remove_links()
+        if links:
+            failpoints.hit("registry.collect.after-links")
         blobs, size = self._remove_blobs()
         self._blobs.forget_touches(self._policy.grace)
         return Collected(tags, manifests, links, blobs, size)

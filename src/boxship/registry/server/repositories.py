@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from boxship.base import clock
+from boxship.base import clock, failpoints
 from boxship.content.digest import parse
 from boxship.registry.server.database import Database
 from boxship.registry.server.documents import Document
@@ -126,6 +126,7 @@ class Repositories:
             )
             for tag in tags:
                 connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?)", (repository, tag, digest, now_ns))
+        failpoints.hit("registry.manifest.after-row")
         return bool(new)
 
     def delete(self, repository: str, digest: str) -> list[str] | None:
