@@ -116,8 +116,11 @@ def engine_pids(peer: Peer) -> list[int]:
 
 
 def namespace(pid: int) -> str:
-    """Return the network namespace of a process."""
-    return os.readlink(f"/proc/{pid}/ns/net")
+    """Return the network namespace of a process, "" when that has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
 
 
 def main() -> None:
