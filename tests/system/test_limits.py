@@ -95,6 +95,7 @@ def test_two_burners_get_the_processors_they_were_promised_and_not_more(engine: 
     path = run(engine, "--name", "it", "--cpus", "0.5", "stress", "stress", "--cpu", "2")
     for cpus in (0.5, 0.2):
         engine.docker("update", "--cpus", str(cpus), "it")
+        cgroups.counted(path, lambda used: used.throttled >= 2)  # what the quota before it had left
         used = cgroups.counted(path, lambda used: used.throttled >= 12)
         assert used.usage_ns <= 1.1 * cpus * PERIOD_NS * (used.periods + 1)
         assert used.usage_ns >= 0.9 * cpus * PERIOD_NS * (

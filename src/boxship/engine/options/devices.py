@@ -43,7 +43,7 @@ def devices(limits: HostConfig) -> list[dict[str, Any]]:
 
 
 def numbers(limits: HostConfig) -> dict[str, tuple[int, int]]:
-    """Return major and minor of every path that block I/O limits name; raise InvalidInput for one that is not there."""
+    """Return major and minor of every path that block I/O limits name; raise InvalidInput for one that is none."""
     paths = [
         entry.path
         for entries in (
@@ -61,6 +61,8 @@ def numbers(limits: HostConfig) -> dict[str, tuple[int, int]]:
             found = os.stat(path)
         except OSError as exc:
             raise InvalidInput(f"stat {path}: {(exc.strerror or '').lower()}") from None
+        if not stat.S_ISBLK(found.st_mode):  # its number may be that of another device, a block device
+            raise InvalidInput(f"{path}: not a block device")
         result[path] = (os.major(found.st_rdev), os.minor(found.st_rdev))
     return result
 
