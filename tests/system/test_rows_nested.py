@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -12,18 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.dockercli import static_docker_cli
 from harness.engine import Engine
 
 pytestmark = pytest.mark.system
 CLI = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def static_docker_cli() -> str:
-    """The docker CLI, where it runs without libraries."""
-    found = shutil.which("docker")
-    if found is None or subprocess.run(["ldd", found], capture_output=True, check=False).returncode == 0:
-        pytest.skip("there is no docker CLI without libraries")
-    return found
 
 
 @pytest.mark.row("RUN-48")

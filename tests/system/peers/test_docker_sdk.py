@@ -86,8 +86,10 @@ def test_run_returns_the_output_and_raises_for_an_exit_code(client: docker.Docke
     assert (caught.value.exit_status, caught.value.stderr) == (4, b"no\n")
     with pytest.raises(docker.errors.APIError, match="executable file not found"):
         client.containers.run("busybox", "nosuch", remove=True)
-    with pytest.raises(docker.errors.ImageNotFound):
+    with pytest.raises(docker.errors.APIError):  # it is looked for in the registry, which is out of reach
         client.containers.run("no/such:image", "true")
+    with pytest.raises(docker.errors.ImageNotFound):
+        client.containers.create("no/such:image", "true")
 
 
 def test_a_life_in_single_calls(client: docker.DockerClient) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +28,7 @@ from testcontainers.core.wait_strategies import (
 )
 from testcontainers.core.waiting_utils import WaitStrategy
 
+from harness.dockercli import static_docker_cli
 from harness.engine import Engine
 from harness.images import busybox_tar
 from harness.netns import entered
@@ -288,17 +287,6 @@ def test_a_program_that_ends_is_waited_for_and_its_output_kept_apart() -> None:
     with DockerContainer("busybox").with_command(["sh", "-c", "echo out; echo err >&2; exit 3"]) as container:
         assert container.wait() == 3
         assert container.get_logs() == (b"out\n", b"err\n")
-
-
-def static_docker_cli() -> Path:
-    """The docker CLI, where it can be put into an image without libraries."""
-    found = shutil.which("docker")
-    if found is None:
-        pytest.skip("there is no docker CLI")
-    needed = subprocess.run(["ldd", found], capture_output=True, text=True, check=False)
-    if needed.returncode == 0:
-        pytest.skip("the docker CLI here needs libraries")
-    return Path(found)
 
 
 @pytest.mark.row("RUN-48")
