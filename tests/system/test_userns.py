@@ -311,6 +311,18 @@ def test_a_crashed_daemon_finds_its_remapped_containers_again(engine: Engine) ->
 
 
 @pytest.mark.row("ENG-24")
+def test_user_namespaces_that_a_crash_left_are_let_go_at_the_next_start(engine: Engine) -> None:
+    engine.kill()
+    left = {path.name for path in (engine.exec_root / "netns").iterdir()}
+    assert any(name.endswith(".user") for name in left)  # those that were ready for the next container
+    (engine.exec_root / "netns" / "half.user").touch()  # and one whose making was cut off
+    engine.start()
+    engine.docker("run", "--rm", "busybox", "true")
+    here = {path.name for path in (engine.exec_root / "netns").iterdir()}
+    assert not here & {*left, "half.user"}
+
+
+@pytest.mark.row("ENG-24")
 def test_a_user_namespace_ends_with_its_container(engine: Engine) -> None:
     engine.docker("run", "-d", "--name", "brief", "busybox", "sleep", "1000")
     inspected = engine.api("GET", "/containers/brief/json")[1]
