@@ -29,6 +29,7 @@ from boxship.spec.docker.container import (
 )
 from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
 from boxship.spec.docker.network import NetworkInspect
+from boxship.spec.docker.registry import AuthConfig
 from boxship.spec.docker.system import EventMessage, Info, Version
 from boxship.spec.docker.volume import Volume, VolumeCreate
 
@@ -249,6 +250,9 @@ class Images(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield progress messages; errors before the first message are raised, later ones are messages."""
 
+    def push(self, ref: str, tag: str, *, auth: str | None) -> AsyncIterator[dict[str, Any]]:
+        """Yield progress messages of pushing one tag, or all tags of a name without one; ``auth`` as it came."""
+
     def import_(
         self,
         source: AsyncIterator[bytes] | str,
@@ -266,6 +270,19 @@ class Images(Protocol):
 
     async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
         """Return the tar of these images in chunks; unknown references fail before the first chunk."""
+
+
+class Remotes(Protocol):
+    """What is asked of registries; ``auth`` is an X-Registry-Auth header as it came."""
+
+    async def login(self, config: AuthConfig) -> dict[str, str]:
+        """Check the credentials and return the answer of POST /auth."""
+
+    async def distribution(self, ref: str, auth: str | None) -> dict[str, Any]: ...
+
+    async def search(
+        self, term: str, *, limit: int | None, filters: Filters, auth: str | None
+    ) -> list[dict[str, Any]]: ...
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):

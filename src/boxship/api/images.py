@@ -34,6 +34,7 @@ class ImageRoutes:
             Route("GET", "/images/{name*}/json", self.inspect, Level.READ, kind),
             Route("GET", "/images/{name*}/history", self.history, Level.READ, kind),
             Route("GET", "/images/{name*}/get", self.save, Level.READ, kind),
+            Route("POST", "/images/{name*}/push", self.push, Level.ADMIN, kind),
             Route("POST", "/images/{name*}/tag", self.tag, Level.ADMIN, kind),
             Route("DELETE", "/images/{name*}", self.remove, Level.ADMIN, kind),
         ]
@@ -94,6 +95,11 @@ class ImageRoutes:
             platform=platform,
         )
         return await answers.progress(call, messages)
+
+    async def push(self, call: Call) -> web.StreamResponse:
+        """POST /images/{name}/push."""
+        auth = call.request.headers.get("X-Registry-Auth") or None
+        return await answers.progress(call, self._images.push(call.params["name"], call.text("tag"), auth=auth))
 
     async def load(self, call: Call) -> web.StreamResponse:
         """POST /images/load."""

@@ -6,12 +6,13 @@ from typing import Protocol
 
 from boxship.api import swarm
 from boxship.api.archives import ArchiveRoutes
-from boxship.api.backend import Archives, Commits, Containers, Execs, Images, Networks, System, Volumes
+from boxship.api.backend import Archives, Commits, Containers, Execs, Images, Networks, Remotes, System, Volumes
 from boxship.api.containers import ContainerRoutes
 from boxship.api.execs import ExecRoutes
 from boxship.api.images import ImageRoutes
 from boxship.api.networks import NetworkRoutes
 from boxship.api.output import OutputRoutes
+from boxship.api.registries import RegistryRoutes
 from boxship.api.router import Router
 from boxship.api.system import SystemRoutes
 from boxship.api.volumes import VolumeRoutes
@@ -36,6 +37,9 @@ class Backends(Protocol):
     def images(self) -> Images: ...
 
     @property
+    def remotes(self) -> Remotes: ...
+
+    @property
     def system(self) -> System: ...
 
     @property
@@ -53,6 +57,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *OutputRoutes(backends.containers).routes(),
             *ArchiveRoutes(backends.archives, backends.commits).routes(),
             *ExecRoutes(backends.execs).routes(),
+            *RegistryRoutes(backends.remotes).routes(),
             *ImageRoutes(backends.images).routes(),
             *NetworkRoutes(backends.networks).routes(),
             *VolumeRoutes(backends.volumes).routes(),

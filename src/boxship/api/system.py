@@ -11,7 +11,7 @@ from boxship.api import answers, query, versions
 from boxship.api.backend import EventQuery, System
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
-from boxship.base.errors import InvalidInput, NotSupported
+from boxship.base.errors import InvalidInput
 from boxship.spec.docker.system import EventMessage
 
 USAGE_TYPES = ("container", "image", "volume", "build-cache")
@@ -42,7 +42,6 @@ class SystemRoutes:
             Route("GET", "/events", self.events, Level.READ, kind),
             Route("GET", "/system/df", self.disk_usage, Level.READ, kind),
             Route("POST", "/build/prune", self.prune_build_cache, Level.ADMIN, kind),
-            Route("POST", "/auth", self.auth, Level.OPERATE, kind),
         ]
 
     async def ping(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
@@ -86,10 +85,6 @@ class SystemRoutes:
         content_type = _event_type(call)
         prefix = RECORD_SEPARATOR if content_type == "application/json-seq" else b""
         return await answers.stream(call, content_type, _event_lines(call, self._system.events(wanted), prefix))
-
-    async def auth(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
-        """POST /auth."""
-        raise NotSupported("this engine cannot check registry credentials yet")
 
 
 async def _event_lines(call: Call, messages: AsyncIterator[EventMessage], prefix: bytes) -> AsyncIterator[bytes]:

@@ -62,6 +62,7 @@ class Services:
         commits: backend.Commits,
         execs: backend.Execs,
         images: backend.Images,
+        remotes: backend.Remotes,
         system: backend.System,
         networks: backend.Networks,
         volumes: backend.Volumes,
@@ -80,6 +81,7 @@ class Services:
         self.commits = commits
         self.execs = execs
         self.images = images
+        self.remotes = remotes
         self.system = system
         self.networks = networks
         self.volumes = volumes
@@ -277,6 +279,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         commits=CommitService(lifecycle, images=images, snapshotter=snapshotter, emit=emit),
         execs=execs,
         images=images,
+        remotes=images.remote,
         system=system,
         networks=networks,
         volumes=volumes,

@@ -30,6 +30,7 @@ from boxship.registry.client.errors import (
     ManifestUnknown,
     Mismatch,
     NameUnknown,
+    NoCredentials,
 )
 from boxship.registry.client.hosts import Credentials, Endpoint, RegistrySettings, endpoints
 from boxship.registry.client.places import BlobPlace, Foreign, first
@@ -113,6 +114,9 @@ class Puller:
             raise NotFound(f"manifest for {name.familiar} not found: {exc}") from exc
         except NameUnknown as exc:
             raise NotFound(f"repository {name.familiar_name} not found: {exc}") from exc
+        except NoCredentials as exc:
+            place = repositories[-1].endpoint
+            raise SystemFailure(f'Head "{place.url}/v2/{place.path}/manifests/{wanted}": {exc}') from exc
         except Denied as exc:
             raise denied(name, exc) from exc
         others = [other for other in repositories if other is not repository]

@@ -27,6 +27,8 @@ from boxship.images.filters import Filters
 from boxship.images.layers import LayerStore, NewImage
 from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
 from boxship.images.pulling import Puller
+from boxship.images.pushing import Pusher, tags_to_push
+from boxship.images.remote import Remote
 from boxship.images.streams import Tee
 from boxship.registry.client.credentials import from_header
 from boxship.registry.client.hosts import Credentials, RegistrySettings
@@ -71,6 +73,8 @@ class ImageService:
         self._users = users
         self._registries = registries
         self.puller = Puller(self.layers, registries)
+        self.remote = Remote(self.puller)
+        self._pusher = Pusher(self.layers, self.puller, lambda: registries().uploads)
         self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
         self._removing = asyncio.Lock()
 
@@ -159,8 +163,8 @@ class ImageService:
         ``auth`` is an X-Registry-Auth header. Raises NotFound and its kin in Docker's words.
         """
         wanted = _pulled(reference, tag)
-        if str(wanted) == hello.NAME and not self._has_mirror(wanted):
-            async for message in self._pull_hello(wanted, platform):
+        if str(wanted.with_default_tag()) == hello.NAME and not self._has_mirror(wanted):
+            async for message in self._pull_hello(wanted.with_default_tag(), platform):
                 yield message
             return
         async for message in self._pull(wanted, platform, from_header(auth)):
@@ -207,6 +211,22 @@ class ImageService:
         self._event("pull", id, wanted.familiar)
         happened = "Downloaded newer image for" if new else "Image is up to date for"
         yield progress.status(f"Status: {happened} {wanted.familiar}")
+
+    async def push(self, ref: str, tag: str, *, auth: str | None) -> AsyncIterator[Message]:
+        """Push one tag, or all of a repository when ``tag`` is "" and the name has none. Errors are messages, as Docker's.
+
+        ``auth`` is an X-Registry-Auth header.
+        """
+        name = reference.parse(ref)
+        if tag:
+            name = reference.parse_tagged(ref, tag)
+        yield progress.status(f"The push refers to repository [{name.name}]")
+        with self._store.read() as transaction:
+            tags = tags_to_push(transaction, name)
+        async with self.puller.session() as session:
+            async for message in self._pusher.push(session, name._replace(tag=None), tags, from_header(auth)):
+                yield message
+        self._emit("image", "push", name.familiar, {"name": name.familiar_name})
 
     async def import_(
         self,

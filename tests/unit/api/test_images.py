@@ -176,5 +176,11 @@ def test_disk_usage(ask, recorder):
     assert backend.calls[0] == ("disk_usage", (["image"],), {})
 
 
-def test_auth_says_that_it_cannot(ask):
-    assert ask("POST", "/auth", json={}).status == 501
+def test_auth_answers_with_the_registry_s_word(ask, recorder):
+    async def login(config):
+        assert (config.username, config.serveraddress) == ("joe", "localhost:5000")
+        return {"IdentityToken": "", "Status": "Login Succeeded"}
+
+    body = {"username": "joe", "password": "x", "serveraddress": "localhost:5000"}
+    answer = ask("POST", "/auth", json=body, remotes=recorder(login=login))
+    assert (answer.status, answer.body["Status"]) == (200, "Login Succeeded")

@@ -249,11 +249,11 @@ def test_a_reload_that_fails_says_why(tmp_path):
         reload(config, flags)
 
 
-def test_reloadable_keys_are_those_of_docker():
+def test_reloadable_keys_are_those_of_docker_and_our_own():
     assert {option.key for option in OPTIONS if option.reload} == {
         "debug", "default-runtime", "features", "insecure-registries", "labels", "live-restore",
-        "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "registry-mirrors", "runtimes",
-        "shutdown-timeout",
+        "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "registry-mirror-rules", "registry-mirrors",
+        "runtimes", "shutdown-timeout",
     }  # fmt: skip
 
 

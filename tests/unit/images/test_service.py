@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from boxship.base.errors import Conflict, InvalidInput, NotFound
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound
 from boxship.images import ImageUser, NoSuchImage
 from boxship.images.model import RESERVED_LABELS
 
@@ -174,13 +174,10 @@ def test_hello_world_is_built_in(bench) -> None:
 
 
 @pytest.mark.row("IMG-08")
-def test_any_other_pull_is_denied_with_a_next_step(bench) -> None:
-    with pytest.raises(NotFound) as caught:
-        pull(bench, "nginx", "1.25")
-    assert str(caught.value) == (
-        "pull access denied for nginx, repository does not exist or may require 'docker login': this version has no "
-        "registry client yet, use 'boxship image bootstrap', 'load' or 'import'"
-    )
+def test_a_pull_from_where_nobody_listens_says_so_in_docker_s_words(bench) -> None:
+    with pytest.raises(BoxshipError) as caught:
+        pull(bench, "localhost:1/nginx", "1.25")
+    assert str(caught.value) == 'Get "http://localhost:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'
 
 
 def test_f1_what_a_kill_left_is_swept_at_the_start(bench, make_tar) -> None:

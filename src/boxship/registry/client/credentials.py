@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import binascii
-import json
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
-from typing import Any
+
+import msgspec
 
 from boxship.registry.client.hosts import Credentials
+from boxship.spec.docker.registry import AuthConfig
 
 
-def from_document(document: Mapping[str, Any]) -> Credentials:
-    """Return the credentials of an ``AuthConfig`` (Docker API); what is no text counts as not given."""
-
-    def text(key: str) -> str:
-        value = document.get(key, "")
-        return value if isinstance(value, str) else ""
-
-    username, password = text("username"), text("password")
-    if not username and text("auth"):
-        username, _, password = _decoded(text("auth")).partition(":")
+def from_auth_config(config: AuthConfig) -> Credentials:
+    """Return the credentials of an ``AuthConfig``."""
+    username, password = config.username, config.password
+    if not username and config.auth:
+        username, _, password = _decoded(config.auth).partition(":")
     return Credentials(
         username=username,
         password=password.rstrip("\0"),
-        identity_token=text("identitytoken"),
-        registry_token=text("registrytoken"),
+        identity_token=config.identitytoken,
+        registry_token=config.registrytoken,
     )
 
 
 def from_header(header: str | None) -> Credentials:
     """Return the credentials of an ``X-Registry-Auth`` header; one that can't be read is none, as in Docker."""
     try:
-        document = json.loads(_decoded(header or ""))
-    except (ValueError, RecursionError):
+        return from_auth_config(msgspec.json.decode(_decoded(header or ""), type=AuthConfig))
+    except (msgspec.DecodeError, RecursionError):
         return Credentials()
-    return from_document(document) if isinstance(document, dict) else Credentials()
 
 
 def _decoded(text: str) -> str:

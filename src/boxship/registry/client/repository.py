@@ -80,6 +80,11 @@ class Repository:
 
         return await retry(ask, self.session.settings.attempts, self.session.timeouts)
 
+    async def ping(self, *, push: bool = False) -> None:
+        """See that a registry answers here and takes our credentials. Raises what it refuses with."""
+        async with self.call("GET", f"{self.endpoint.url}/v2/", push=push) as answer:
+            await answer.document()
+
     async def manifest_exists(self, reference: str) -> bool:
         """Return whether the registry has that manifest."""
         async with self.call("HEAD", f"/manifests/{reference}", headers={"Accept": ACCEPTED}, missing=True) as answer:
@@ -153,8 +158,8 @@ class Repository:
             async with self.session.request(
                 method, target, self.endpoint, headers=headers, authorization=authorization, body=body
             ) as answer:
-                repeatable = own and not last and not isinstance(body, AsyncIterator)
-                if answer.status == 401 and repeatable and self.auth.answer(answer, wanted, sent=authorization):
+                again = answer.status == 401 and own and self.auth.answer(answer, wanted, sent=authorization)
+                if again and not last and not isinstance(body, AsyncIterator):
                     continue
                 if answer.status < 400 or (missing and answer.status == 404):
                     yield answer
