@@ -76,7 +76,7 @@ def answers(peer: Peer, names: Iterable[str]) -> float:
     open_ = [_ask(peer, f"/v1.41/containers/{name}/stats?stream=false") for name in names]
     for connection in open_:
         received = b""
-        while b"\r\n\r\n" not in received or b"}\n" not in received[-8:]:
+        while b"\r\n\r\n" not in received or b"}\n" not in received[-16:]:
             piece = connection.recv(65536)
             if not piece:
                 raise SystemExit(f"no stats: {received[-200:]!r}")
