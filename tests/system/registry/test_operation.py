@@ -122,24 +122,6 @@ def run_registry(tmp_path: Path, *words: str, **environment: str) -> subprocess.
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "text"),
-    [
-        ("REGISTRY_HTTP_ADDR", "nonsense", "http.addr: 'nonsense' is no address"),
-        ("REGISTRY_STORAGE_DELETE_ENABLED", "perhaps", "Expected `bool`, got `str`"),
-        ("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_GRACE", "soon", 'invalid duration "soon"'),
-        ("REGISTRY_AUTH_HTPASSWD_PATH", "/nowhere", "auth.htpasswd: /nowhere: No such file or directory"),
-        ("REGISTRY_HTTP_TLS_CERTIFICATE", "/nowhere", "http.tls: /nowhere"),
-        ("REGISTRY_HTTP_BANANA", "1", "unknown field `banana`"),
-    ],
-)
-def test_a_wrong_configuration_ends_with_one_line(tmp_path: Path, name: str, value: str, text: str) -> None:
-    done = run_registry(tmp_path, "serve", **{name: value})
-    assert done.returncode == 1
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_the_reference_registry_s_own_configuration_is_taken() -> None:
     config = {
         "version": 0.1,
@@ -221,30 +203,29 @@ def test_a_file_that_no_row_names_is_removed_at_the_start() -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name in failpoints.NAMES if name.startswith("registry.")))
 def test_a_registry_that_dies_anywhere_goes_on_whole(name: str) -> None:
-    collection = {"maintenance": {"garbagecollection": {"interval": "100ms", "grace": "2s"}}}
-    server = RegistryServer({"storage": collection}, environment={"BOXSHIP_FAILPOINT": name})
+    eager = {"maintenance": {"garbagecollection": {"interval": "100ms", "grace": "500ms"}}}
+    server = RegistryServer({"storage": eager}, environment={"BOXSHIP_FAILPOINT": name})
     try:
         client = server.start().client()
-        with contextlib.suppress(OSError, http.client.HTTPException):
+        with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):  # it dies, or has no patience
             client.push_image("a", "v1", [b"layer"])
             client.call("DELETE", "/v2/a/manifests/v1")
         assert server.process is not None
         server.process.wait(30)
         server.process = None
+        server.config = {"storage": {"maintenance": {"garbagecollection": {"interval": "100ms"}}}}
         server.restart_without_failpoint()
+        if name.startswith("registry.collect"):
+            until(lambda: not server.blob_files())
         rows = sqlite3.connect(server.root / "registry.db")
         try:
-            known = {row[0] for row in rows.execute("SELECT digest FROM blobs")}
+            assert server.blob_files() == {row[0] for row in rows.execute("SELECT digest FROM blobs")}
         finally:
             rows.close()
-        assert server.blob_files() >= known
         client.push_image("a", "v1", [b"layer"])
         answer = client.call("GET", "/v2/a/manifests/v1", headers=ACCEPT)
         for item in (answer.json["config"], *answer.json["layers"]):
             assert digest_of(client.call("GET", f"/v2/a/blobs/{item['digest']}").body) == item["digest"]
-        if name.startswith("registry.collect"):
-            client.call("DELETE", "/v2/a/manifests/v1")
-            until(lambda: not server.blob_files())
     finally:
         server.close()
 

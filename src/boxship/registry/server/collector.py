@@ -156,12 +156,6 @@ class Collector:
                     _LOOSE_MANIFESTS, (before_ns, self._policy.untagged == "all", BATCH)
                 ).fetchall()
                 for repository, digest in rows:
-                    # What was only there for this manifest goes with it: platforms of an index, signatures.
-                    connection.execute(
-                        "UPDATE manifests SET untagged = 1 WHERE repository = ?1 AND (subject = ?2 OR digest IN"
-                        " (SELECT digest FROM manifest_references WHERE repository = ?1 AND manifest = ?2))",
-                        (repository, digest),
-                    )
                     remove_manifest(connection, repository, digest)
             removed += len(rows)
             if not rows:

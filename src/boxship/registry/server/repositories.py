@@ -202,7 +202,16 @@ def check_body(body: bytes, digest: str) -> None:
 
 
 def remove_manifest(connection: sqlite3.Connection, repository: str, digest: str) -> bool:
-    """Remove a manifest, its tags, its document and its repository where it was the last; return whether it was there."""
+    """Remove a manifest, its tags, its document and its repository where it was the last; return whether it was there.
+
+    What may have been there for this manifest only (platforms of an index, signatures) is marked for the collector.
+    """
+    connection.execute(
+        "UPDATE manifests SET untagged = 1 WHERE repository = ?1 AND (subject = ?2 OR digest IN"
+        " (SELECT digest FROM manifest_references WHERE repository = ?1 AND manifest = ?2))"
+        " AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = ?1 AND t.digest = manifests.digest)",
+        (repository, digest),
+    )
     done = connection.execute(
         "DELETE FROM manifests WHERE repository = ? AND digest = ?", (repository, digest)
     ).rowcount
