@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from boxship.cli.credentials import registry_auth
 from boxship.cli.progress import Progress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxship.cli.command import Session
     from boxship.cli.reference import Reference
-
-HUB = "https://index.docker.io/v1/"  # the key of Docker Hub's credentials
 
 
 def pull(
@@ -36,23 +35,3 @@ def pull(
                 Progress(descriptor).show([message])
     else:
         Progress(descriptor).show(messages)
-
-
-def registry_auth(session: Session, domain: str) -> str:
-    """Return the credentials for a registry as the API takes them: base64url of their JSON, ``{}`` for none."""
-    from binascii import a2b_base64, b2a_base64
-
-    from boxship.client import jsontext
-
-    key = HUB if domain == "docker.io" else domain
-    held = session.config.document.get("auths") or {}
-    entry = held.get(key) or held.get(f"https://{key}") or {}
-    auth: dict[str, str] = {}
-    if entry.get("auth"):
-        user, _, password = a2b_base64(entry["auth"]).decode("utf-8", "replace").partition(":")
-        auth = {"username": user, "password": password.rstrip("\0"), "serveraddress": key}
-    if entry.get("identitytoken"):
-        auth["identitytoken"] = entry["identitytoken"]
-        auth["serveraddress"] = key
-    text = jsontext.dumps(auth).encode()
-    return b2a_base64(text, newline=False).decode().replace("+", "-").replace("/", "_")

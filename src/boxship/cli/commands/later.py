@@ -17,12 +17,5 @@ def run(session: Session, _values: Values) -> int:
 
 # What follows is not looked at: it would be flags of a command that is not here.
 COMMANDS = {
-    name: Command(usage, run, most=None, interspersed=False)
-    for name, usage in (
-        ("build", "[OPTIONS] PATH | URL | -"),
-        ("image push", "[OPTIONS] NAME[:TAG]"),
-        ("login", "[OPTIONS] [SERVER]"),
-        ("logout", "[SERVER]"),
-        ("search", "[OPTIONS] TERM"),
-    )
+    name: Command(usage, run, most=None, interspersed=False) for name, usage in (("build", "[OPTIONS] PATH | URL | -"),)
 }

@@ -1,0 +1,50 @@
+"""``image push``: upload an image to a registry."""
+
+from __future__ import annotations
+
+from boxship.cli.command import STDOUT, Command, ExitError
+from boxship.cli.credentials import registry_auth
+from boxship.cli.flags import Flag
+from boxship.cli.progress import Progress
+from boxship.cli.reference import parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxship.cli.command import Session
+    from boxship.cli.flags import Values
+
+FLAGS = (
+    Flag("all-tags", "bool", "Push all tags of an image to the repository", short="a"),
+    Flag("disable-content-trust", "bool", "Skip image signing", default=True, shown="(default true)"),
+    Flag("quiet", "bool", "Suppress verbose output", short="q"),
+)
+
+
+def run(session: Session, values: Values) -> int:
+    """Push one tag, or all tags of the repository."""
+    try:
+        reference = parse(values.arguments[0])
+    except ValueError as exc:
+        raise ExitError(str(exc)) from exc
+    all_tags, quiet = values.is_set("all-tags"), values.is_set("quiet")
+    if all_tags and (reference.tag or reference.digest):
+        raise ExitError("tag can't be used with --all-tags/-a")
+    if not all_tags and not reference.tag and not reference.digest:
+        reference = reference.tagged()
+        if not quiet:
+            session.line("Using default tag: latest")
+    query: dict[str, object] = {} if all_tags else {"tag": reference.tag or reference.digest}
+    headers = {"X-Registry-Auth": registry_auth(session, reference.domain)}
+    path = f"/images/{reference.name}/push"
+    messages = session.engine.messages(session.engine.stream("POST", path, query, headers=headers))
+    if quiet:
+        for message in messages:
+            if message.get("error"):
+                Progress(STDOUT).show([message])
+        session.line(reference.name + reference.suffix)
+    else:
+        Progress(STDOUT).show(messages)
+    return 0
+
+
+COMMANDS = {"image push": Command("[OPTIONS] NAME[:TAG]", run, FLAGS, least=1, most=1)}

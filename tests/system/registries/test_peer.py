@@ -1,0 +1,275 @@
+"""Pull, push and login against the Debian archive's docker-registry, with the real docker CLI and our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.engine import Engine
+from harness.images import import_busybox
+from harness.registry import PeerRegistry
+from harness.waiting import until
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    try:
+        engine.start()
+        import_busybox(engine)
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def registry(engine: Engine) -> Iterator[PeerRegistry]:
+    try:
+        peer = PeerRegistry(engine.namespace)
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    yield peer
+    peer.close()
+
+
+@pytest.fixture(scope="module")
+def closed(engine: Engine) -> Iterator[PeerRegistry]:
+    """A registry with TLS by a CA of its own, for whom the daemon knows, and a user."""
+    try:
+        peer = PeerRegistry(engine.namespace, 5443, users={"joe": "secret"}, tls=True)
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    peer.host = "registry.test:5443"
+    yield peer
+    peer.close()
+
+
+def pushed(engine: Engine, name: str) -> str:
+    """Push the busybox image as ``name`` and return the manifest's digest."""
+    engine.docker("tag", "busybox", name)
+    line = next(line for line in engine.docker("push", name).stdout.splitlines() if "digest: " in line)
+    return line.partition("digest: ")[2].partition(" ")[0]
+
+
+@pytest.mark.row("REG-02")
+@pytest.mark.row("REG-07")
+def test_push_speaks_and_skips_as_docker_does(engine: Engine, registry: PeerRegistry) -> None:
+    engine.docker("tag", "busybox", "localhost:5000/a/box:1")
+    first = engine.docker("push", "localhost:5000/a/box:1").stdout.splitlines()
+    assert first[0] == "The push refers to repository [localhost:5000/a/box]"
+    layer = first[1].partition(":")[0]
+    assert f"{layer}: Pushed" in first
+    again = engine.docker("push", "localhost:5000/a/box:1").stdout.splitlines()
+    assert again[1:3] == [f"{layer}: Preparing", f"{layer}: Layer already exists"]
+    assert again[3] == first[-1]
+    engine.docker("tag", "busybox", "localhost:5000/b:2")
+    assert f"{layer}: Mounted from a/box" in engine.docker("push", "localhost:5000/b:2").stdout.splitlines()
+    missing = engine.docker("push", "localhost:5000/a/box:none", check=False)
+    assert missing.returncode == 1
+    assert missing.stderr.strip() == "tag does not exist: localhost:5000/a/box:none"
+
+
+@pytest.mark.row("IMG-07")
+@pytest.mark.row("REG-01")
+@pytest.mark.row("REG-15")
+def test_pull_brings_the_same_image_with_docker_s_lines(engine: Engine, registry: PeerRegistry) -> None:
+    digest = pushed(engine, "localhost:5000/pull/box:1")
+    id = engine.docker("inspect", "-f", "{{.Id}}", "busybox").stdout
+    other = Engine(namespace=engine.namespace)
+    try:
+        other.start()
+        lines = other.docker("pull", "localhost:5000/pull/box:1").stdout.splitlines()
+        assert lines[0] == "1: Pulling from pull/box"
+        layer = lines[1].partition(":")[0]
+        for text in ("Pulling fs layer", "Verifying Checksum", "Download complete", "Pull complete"):
+            assert f"{layer}: {text}" in lines
+        assert lines[-3:] == [
+            f"Digest: {digest}",
+            "Status: Downloaded newer image for localhost:5000/pull/box:1",
+            "localhost:5000/pull/box:1",
+        ]
+        again = other.boxship("pull", "localhost:5000/pull/box:1").stdout.splitlines()
+        assert again == [
+            "1: Pulling from pull/box",
+            f"Digest: {digest}",
+            "Status: Image is up to date for localhost:5000/pull/box:1",
+            "localhost:5000/pull/box:1",
+        ]
+        assert other.docker("inspect", "-f", "{{.Id}}", "localhost:5000/pull/box:1").stdout == id
+        shown = json.loads(other.docker("inspect", "localhost:5000/pull/box:1").stdout)[0]
+        assert shown["RepoDigests"] == [f"localhost:5000/pull/box@{digest}"]
+        # A pulled image goes back with the same digest, to any repository.
+        assert other.docker("tag", "localhost:5000/pull/box:1", "localhost:5000/back:1").returncode == 0
+        assert f"1: digest: {digest} size:" in other.docker("push", "localhost:5000/back:1").stdout
+        run = other.docker("run", "--rm", "--network", "none", f"localhost:5000/pull/box@{digest}", "echo", "hi")
+        assert run.stdout == "hi\n"
+        other.docker("rmi", "localhost:5000/back:1")
+        gone = other.docker("rmi", "localhost:5000/pull/box:1").stdout.splitlines()
+        assert gone[:2] == [
+            "Untagged: localhost:5000/pull/box:1",
+            f"Untagged: localhost:5000/pull/box@{digest}",
+        ]
+        assert gone[2].startswith("Deleted: sha256:")
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("localhost:5000/x:none", "manifest for localhost:5000/x:none not found: manifest unknown: manifest unknown"),
+        ("localhost:5009/x:1", 'Get "http://localhost:5009/v2/": dial tcp 127.0.0.1:5009: connect: connection refused'),
+    ],
+)
+def test_what_can_t_be_pulled_is_said_in_docker_s_words(
+    engine: Engine, registry: PeerRegistry, name: str, said: str
+) -> None:
+    done = engine.docker("pull", name, check=False)
+    assert (done.returncode, done.stderr.strip()) == (1, f"Error response from daemon: {said}")
+
+
+@pytest.mark.row("API-18")
+def test_distribution_tells_the_descriptor_and_the_platforms(engine: Engine, registry: PeerRegistry) -> None:
+    digest = pushed(engine, "localhost:5000/dist:1")
+    status, body = engine.api("GET", "/distribution/localhost:5000/dist:1/json")
+    assert status == 200
+    assert body["Descriptor"]["digest"] == digest
+    assert body["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
+    status, body = engine.api("GET", "/distribution/localhost:5000/dist:no/json")
+    assert (status, body) == (404, {"message": "manifest unknown: manifest unknown"})
+
+
+@pytest.mark.row("IMG-16")
+def test_search_looks_through_a_registry_s_catalogue(engine: Engine, registry: PeerRegistry) -> None:
+    pushed(engine, "localhost:5000/found/needle:1")
+    rows = engine.boxship("search", "localhost:5000/needle").stdout.splitlines()
+    assert rows[0].split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]
+    assert rows[1].split()[0] == "localhost:5000/found/needle"
+    assert engine.docker("search", "--format", "{{.Name}}", "localhost:5000/needle").stdout.split() == [
+        "localhost:5000/found/needle"
+    ]
+
+
+@pytest.mark.row("REG-03")
+@pytest.mark.row("REG-04")
+@pytest.mark.row("REG-13")
+def test_login_over_tls_with_an_own_ca(engine: Engine, closed: PeerRegistry) -> None:
+    name = "localhost:5443/private/box:1"
+    place = engine.root / "certs.d" / "localhost:5443"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "ca.crt").write_bytes(closed.ca.read_bytes())
+    engine.docker("tag", "busybox", name)
+    refused = engine.boxship("push", name, check=False)
+    assert refused.stderr.strip().endswith("no basic auth credentials")
+    wrong = engine.boxship("login", "-u", "joe", "--password-stdin", "localhost:5443", input="no\n", check=False)
+    assert wrong.returncode == 1
+    assert "login attempt to https://localhost:5443/v2/ failed with status: 401 Unauthorized" in wrong.stderr
+    done = engine.boxship("login", "-u", "joe", "--password-stdin", "localhost:5443", input="secret\n")
+    assert done.stdout == "Login Succeeded\n"
+    assert "Your credentials are stored unencrypted in" in done.stderr
+    assert "digest: sha256:" in engine.boxship("push", name).stdout
+    engine.docker("rmi", name)
+    assert "Status: Downloaded newer image" in engine.docker("pull", name).stdout
+    assert engine.boxship("logout", "localhost:5443").stdout == "Removing login credentials for localhost:5443\n"
+    assert "no basic auth credentials" in engine.boxship("pull", name, check=False).stderr
+    assert "secret" not in engine.log_text()
+
+
+@pytest.mark.row("REG-18")
+def test_a_credential_helper_keeps_and_gives_the_credentials(
+    engine: Engine, closed: PeerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-drawer"
+    helper.write_text(
+        "#!/bin/sh\n"
+        f"f={tmp_path}/kept\n"
+        'case "$1" in\n'
+        'store) cat >"$f";;\n'
+        'get) [ -e "$f" ] && cat "$f" || { echo credentials not found in native keychain; exit 1; };;\n'
+        'erase) cat >/dev/null; rm -f "$f";;\n'
+        "esac\n"
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    config = engine.root / "config"
+    config.mkdir(exist_ok=True)
+    (config / "config.json").write_text('{"credsStore": "drawer"}')
+    try:
+        done = engine.boxship("login", "-u", "joe", "--password-stdin", "localhost:5443", input="secret\n")
+        assert done.stderr == ""
+        assert json.loads((tmp_path / "kept").read_text())["Secret"] == "secret"
+        assert "secret" not in (config / "config.json").read_text()
+        assert "Login Succeeded" in engine.boxship("login", "localhost:5443").stdout
+        engine.boxship("logout", "localhost:5443")
+        assert not (tmp_path / "kept").exists()
+    finally:
+        (config / "config.json").unlink()
+
+
+@pytest.mark.row("REG-14")
+def test_a_rule_sends_a_registry_s_names_to_a_mirror_and_nowhere_else(engine: Engine, registry: PeerRegistry) -> None:
+    pushed(engine, "localhost:5000/mirrored/quay/box:1")
+    rules = [
+        {
+            "prefix": "quay.test",
+            "mirrors": [{"url": "http://localhost:5000", "rewrite": "mirrored/quay"}],
+            "fallback": False,
+        },
+        {"prefix": "blocked.test", "fallback": False},
+    ]
+    config = engine.root / "daemon.json"
+    config.write_text(json.dumps({"registry-mirror-rules": rules}))
+    assert engine.process is not None
+    engine.process.send_signal(1)
+    until(lambda: "Reloaded configuration" in engine.log_text())
+    assert "Downloaded newer image for quay.test/box:1" in engine.docker("pull", "quay.test/box:1").stdout
+    refused = engine.docker("pull", "blocked.test/x", check=False).stderr
+    assert "registry blocked.test must not be contacted for blocked.test/x" in refused
+
+
+@pytest.mark.row("IMG-24")
+def test_a_pull_that_was_killed_goes_on_where_it_stopped(engine: Engine, registry: PeerRegistry) -> None:
+    """64 MiB that no compression makes smaller; the daemon dies when most of it is there."""
+    data = engine.root / "big"
+    data.mkdir(exist_ok=True)
+    (data / "noise").write_bytes(os.urandom(64 << 20))
+    engine.namespace.run("tar", "-C", str(data), "-cf", str(engine.root / "big.tar"), ".")
+    engine.docker("import", str(engine.root / "big.tar"), "localhost:5000/big:1")
+    engine.docker("push", "localhost:5000/big:1")
+    other = Engine(namespace=engine.namespace)
+    try:
+        other.start()
+        ingest = other.data_root / "content" / "ingest"
+        client = threading.Thread(target=other.docker, args=("pull", "localhost:5000/big:1"), kwargs={"check": False})
+        client.start()
+        until(lambda: any(path.stat().st_blocks * 512 > 24 << 20 for path in ingest.glob("partial-*")))
+        other.kill()
+        client.join()
+        before = sum(path.stat().st_blocks * 512 for path in ingest.glob("partial-*"))
+        assert before > 24 << 20
+        asked = len(_ranges(registry))
+        other.start()
+        lines = other.docker("pull", "localhost:5000/big:1").stdout
+        assert "Downloaded newer image" in lines
+        fetched = sum(size for size in _ranges(registry)[asked:])
+        assert fetched <= (64 << 20) - before * 0.9 + (6 << 20)
+        assert not list(ingest.iterdir())
+    finally:
+        other.close()
+        engine.docker("rmi", "localhost:5000/big:1")
+
+
+def _ranges(registry: PeerRegistry) -> list[int]:
+    """The bytes of each answer to a GET of a blob, from the registry's access log."""
+    found = []
+    for line in registry.requests():
+        if '"GET /v2/big/blobs/' in line:
+            found.append(int(line.rpartition('" 20')[2].split()[1]))
+    return found
