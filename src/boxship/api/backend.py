@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
+from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
 from boxship.spec.docker.container import (
     ContainerConfig,
     ContainerInspect,
@@ -224,6 +225,11 @@ class Execs(Protocol):
         """Start it; return None when detached (it runs already), else a session that starts it when served."""
 
     async def resize(self, id: str, height: int, width: int) -> None: ...
+
+
+class Debugging(Protocol):
+    async def create(self, request: DebugRequest) -> DebugCreated:
+        """Make ready a shell or command with tools beside a container or on an image; it is started as an exec."""
 
 
 class Progress(Protocol):

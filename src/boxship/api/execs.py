@@ -6,25 +6,28 @@ import msgspec
 from aiohttp import web
 
 from boxship.api import answers, sessions
-from boxship.api.backend import Execs
+from boxship.api.backend import Debugging, Execs
 from boxship.api.call import Call
 from boxship.api.containers import size
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput
 from boxship.http import hijack
+from boxship.spec.boxship.debugging import DebugRequest
 from boxship.spec.docker.container import ExecConfig, ExecStart
 
 
 class ExecRoutes:
-    """Handlers over an ``Execs`` backend."""
+    """Handlers over an ``Execs`` and a ``Debugging`` backend."""
 
-    def __init__(self, execs: Execs) -> None:
+    def __init__(self, execs: Execs, debugging: Debugging) -> None:
         self._execs = execs
+        self._debugging = debugging
 
     def routes(self) -> list[Route]:
         """Return this tag's rows of the router's table."""
         return [
             Route("POST", "/containers/{id}/exec", self.create, Level.OPERATE, Kind.CONTAINER),
+            Route("POST", "/boxship/debug", self.debug, Level.ADMIN, Kind.CONTAINER),
             Route("POST", "/exec/{id}/start", self.start, Level.OPERATE, Kind.EXEC),
             Route("POST", "/exec/{id}/resize", self.resize, Level.OPERATE, Kind.EXEC),
             Route("GET", "/exec/{id}/json", self.inspect, Level.READ, Kind.EXEC),
@@ -38,6 +41,13 @@ class ExecRoutes:
         if config.console_size is not None and (call.version < (1, 42) or not config.tty):
             config = msgspec.structs.replace(config, console_size=None)
         return answers.document({"Id": await self._execs.create(call.params["id"], config)}, status=201)
+
+    async def debug(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/debug."""
+        request = await call.json(DebugRequest)
+        if not request.target:
+            raise InvalidInput("no container or image specified")
+        return answers.document(await self._debugging.create(request), status=201)
 
     async def start(self, call: Call) -> web.StreamResponse:
         """POST /exec/{id}/start; an exec that cannot start is an HTTP error as long as the connection is HTTP."""

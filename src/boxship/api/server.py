@@ -6,7 +6,18 @@ from typing import Protocol
 
 from boxship.api import swarm
 from boxship.api.archives import ArchiveRoutes
-from boxship.api.backend import Archives, Commits, Containers, Execs, Images, Networks, Remotes, System, Volumes
+from boxship.api.backend import (
+    Archives,
+    Commits,
+    Containers,
+    Debugging,
+    Execs,
+    Images,
+    Networks,
+    Remotes,
+    System,
+    Volumes,
+)
 from boxship.api.containers import ContainerRoutes
 from boxship.api.execs import ExecRoutes
 from boxship.api.images import ImageRoutes
@@ -34,6 +45,9 @@ class Backends(Protocol):
     def execs(self) -> Execs: ...
 
     @property
+    def debugging(self) -> Debugging: ...
+
+    @property
     def images(self) -> Images: ...
 
     @property
@@ -56,7 +70,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *ContainerRoutes(backends.containers).routes(),
             *OutputRoutes(backends.containers).routes(),
             *ArchiveRoutes(backends.archives, backends.commits).routes(),
-            *ExecRoutes(backends.execs).routes(),
+            *ExecRoutes(backends.execs, backends.debugging).routes(),
             *RegistryRoutes(backends.remotes).routes(),
             *ImageRoutes(backends.images).routes(),
             *NetworkRoutes(backends.networks).routes(),

@@ -21,6 +21,7 @@ from boxship.daemon.registries import Registries
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
+from boxship.engine.debug.service import DebugService
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health.monitor import HealthMonitor, SystemClock
 from boxship.engine.health.probe import Probe
@@ -61,6 +62,7 @@ class Services:
         archives: backend.Archives,
         commits: backend.Commits,
         execs: backend.Execs,
+        debugging: backend.Debugging,
         images: backend.Images,
         remotes: backend.Remotes,
         system: backend.System,
@@ -80,6 +82,7 @@ class Services:
         self.archives = archives
         self.commits = commits
         self.execs = execs
+        self.debugging = debugging
         self.images = images
         self.remotes = remotes
         self.system = system
@@ -241,6 +244,8 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     )
     await repair.run()
     await reconfigurer.resume(index)
+    debugging = DebugService(settings, index=index, creator=creator, lifecycle=lifecycle, execs=execs, images=images)
+    await debugging.resume(index)
     health.resume(index)
     for container in index:
         memory.changed(container)
@@ -278,6 +283,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         archives=ArchiveService(index, snapshotter=snapshotter, files=files, launcher=launcher, emit=emit),
         commits=CommitService(lifecycle, images=images, snapshotter=snapshotter, emit=emit),
         execs=execs,
+        debugging=debugging,
         images=images,
         remotes=images.remote,
         system=system,

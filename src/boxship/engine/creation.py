@@ -57,15 +57,25 @@ class Creator:
         self._index = index
         self._emit = emit
 
-    async def create(self, name: str | None, wanted: CreateRequest, platform: str | None = None) -> CreateResponse:
-        """Create a container; a failure leaves nothing behind."""
+    async def create(
+        self,
+        name: str | None,
+        wanted: CreateRequest,
+        platform: str | None = None,
+        *,
+        debugs: str = "",
+        beneath: str = "",
+    ) -> CreateResponse:
+        """Create a container; a failure leaves nothing behind. ``debugs`` and ``beneath``: see ContainerSpec."""
         if not wanted.image:
             raise InvalidInput("no command specified")
         id = new_id()
         with self._index.reserved(check_name(name) if name else None, id) as reserved:
-            return await self._create(id, reserved, wanted, platform)
+            return await self._create(id, reserved, wanted, platform, debugs, beneath)
 
-    async def _create(self, id: str, name: str, wanted: CreateRequest, platform: str | None) -> CreateResponse:
+    async def _create(
+        self, id: str, name: str, wanted: CreateRequest, platform: str | None, debugs: str, beneath: str
+    ) -> CreateResponse:
         user_config, host = request.split_request(wanted)
         host = request.check(user_config, host, self._settings, self._sysinfo)
         health_policy.check(user_config.healthcheck)
@@ -119,6 +129,8 @@ class Creator:
                 apparmor_profile=apparmor.profile(host, self._sysinfo),
                 process_label=labels.process,
                 mount_label=labels.mount,
+                debugs=debugs,
+                beneath=beneath,
             )
             container = Container(spec, ContainerStatus())
             failpoints.hit("create.before-row")

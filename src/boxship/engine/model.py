@@ -87,6 +87,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     process_label: str = ""  # SELinux; empty where that is not used
     mount_label: str = ""
     platform: str = "linux"
+    debugs: str = ""  # id of the container or image that this one shows to a debugging shell, with which it ends
+    beneath: str = ""  # id of the stopped container whose writable layer lies below this one's
 
 
 class UnfinishedChange(msgspec.Struct, frozen=True, kw_only=True):

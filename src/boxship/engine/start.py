@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
 from boxship.engine.container import Container, ContainerIndex
@@ -88,6 +88,9 @@ class StartComposer:
         hostname = self._write_files(container, index)
         state_dir = self._files.prepare_state_dir(spec.id)
         rootfs = self._snapshotter.rootfs(spec.id)
+        if spec.beneath:
+            lower = self._snapshotter.rootfs(spec.beneath)
+            rootfs["lower"] = [lower["upper"], *cast("list[str]", lower["lower"])]
         runtime = self._settings.runtimes[limits.runtime]
         remapped = self._settings.identity_of(limits)
         document = oci.compose(

@@ -14,6 +14,7 @@ A ``SOCK_SEQPACKET`` pair, close-on-exec on both ends; one packet is one message
        |<------------------------------------------- CONSOLE (+ pty master)--|  with a terminal
        |<------------------------------------------- PREPARED ---------------|  mounts stand; only if hooks or
        |-- GO -------------------------------------------------------------->|  limits wait for it
+       |<------------------------------------------- MOUNTS inode ----------|  an exec with a mount namespace of its own
        |<------------------------------------------- READY ------------------|  program found, privileges dropped
        |<------------------------------------------- FAILED code text -------|  instead of any of the above, or after
        |<------------------------------------------- end of file ------------|  after READY: execve succeeded
@@ -31,6 +32,7 @@ MAP = b"M"
 INIT = b"I"
 CONSOLE = b"C"
 PREPARED = b"P"
+MOUNTS = b"N"
 READY = b"R"
 FAILED = b"F"
 GO = b"G"

@@ -5,7 +5,7 @@ import os
 import socket
 
 from boxship.linux import fs, namespaces, pidfd, prctl, signals
-from boxship.runtime import channel, console, credentials, labels, process
+from boxship.runtime import channel, console, credentials, labels, process, toolbox
 from boxship.runtime.failure import START_FAILED, Killed, RuntimeFailure, reason
 from boxship.runtime.init import open_proc, report
 
@@ -112,9 +112,13 @@ def _enter(entry: Entry, end: socket.socket) -> None:
     if score is not None:
         credentials.set_oom_score_adj(proc_fd, score)
     labels.prepare(proc_fd, entry.process.get("apparmorProfile") or "", entry.process.get("selinuxLabel") or "")
-    os.close(proc_fd)
     credentials.set_rlimits(0, entry.process.get("rlimits") or [])  # in a user namespace none could be raised
+    tools = entry.process.get("toolbox")  # not of the runtime-spec: a directory of the host, see runtime.toolbox
+    tree_fd = toolbox.clone(tools) if tools else -1
     join_namespaces(entry.init_pidfd, entry.init_pid, entry.flags & ~namespaces.CLONE_NEWPID)
+    if tools:
+        channel.send(end, channel.MOUNTS, str(toolbox.attach(tree_fd, proc_fd)))
+    os.close(proc_fd)
     if entry.flags & namespaces.CLONE_NEWUSER:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)

@@ -44,9 +44,13 @@ class InitProcess:
 
 
 class ExecProcess(InitProcess):
-    """A further process of a container."""
+    """A further process of a container; ``mount_namespace`` is the inode of its own one, 0 if it has the container's."""
 
-    __slots__ = ()
+    __slots__ = ("mount_namespace",)
+
+    def __init__(self, pid: int, pidfd: int, console: int) -> None:
+        super().__init__(pid, pidfd, console)
+        self.mount_namespace = 0
 
 
 def start_init(
@@ -135,7 +139,7 @@ def start_exec(
             if pid == 0:
                 enter.run(entry, theirs)
             theirs.close()
-            return _follow_exec(ours, pid)
+            return _follow_exec(ours, pid, own_mounts=bool(process.get("toolbox")))
     except Killed as exc:
         message = _STOPPED if pidfd.wait(init_pidfd, _END_WAIT) else exc.message
         raise RuntimeFailure(_PREFIX + message) from exc
@@ -223,10 +227,12 @@ def _follow(start: init.Start, ours: socket.socket, pid: int, *, reaps: bool) ->
         raise
 
 
-def _follow_exec(ours: socket.socket, pid: int) -> ExecProcess:
+def _follow_exec(ours: socket.socket, pid: int, *, own_mounts: bool) -> ExecProcess:
     process = ExecProcess(pid, -1, -1)
     try:
         process.pidfd = pidfd.pidfd_open(pid)
+        if own_mounts:
+            process.mount_namespace = int(channel.expect(ours, channel.MOUNTS)[1])
         kind, _, fd = channel.expect(ours, channel.CONSOLE, channel.READY)
         if kind == channel.CONSOLE:
             process.console = fd

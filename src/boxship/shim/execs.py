@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 
+from boxship.linux import cgroup as cgroups
+from boxship.linux import pidfd
 from boxship.runtime.failure import RuntimeFailure
 from boxship.shim import helper, pipes, users
 from boxship.shim.streams import Streams
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from boxship.shim.pipes import Pipes
     from boxship.shim.runtimes import Runtime
     from boxship.shim.started import Started
+
+
+_ROUNDS = 16  # of killing processes that fork meanwhile
 
 
 class Exec:
@@ -36,12 +42,13 @@ class Exec:
         *,
         root: str,
         owner: tuple[int, int] | None,
+        cgroup: str,
         on_started: Callable[[Exec, dict[str, Any]], None],
         on_ended: Callable[[Exec], None],
         on_detached: Callable[[Exec], None],
     ) -> None:
         """``client`` is the client's socket or -1, ``root`` the host path of the container's root filesystem, ``owner`` the host's
-        uid and gid of container root when that is not root. Raises OSError.
+        uid and gid of container root when that is not root, ``cgroup`` the container's. Raises OSError.
         """
         self.id: str = request["exec_id"]
         self.pid = -1
@@ -55,8 +62,10 @@ class Exec:
         self._on_started = on_started
         self._on_ended = on_ended
         self._on_detached = on_detached
+        self._mount_namespace = 0
         self._streams: Streams | None = None
         self._root = root
+        self._cgroup = cgroup
         self._process = dict(request["process"])
         self._process["terminal"] = bool(request.get("tty"))
         if request.get("console_size"):
@@ -80,10 +89,32 @@ class Exec:
         """Take the wait status of the process, which was reaped."""
         self.status = status
         self.finished_at = finished_at
+        if self._mount_namespace:
+            self._kill_others()
         if self._streams is None:
             self._on_ended(self)
         else:
             self._streams.drain(lambda: self._on_ended(self))
+
+    def _kill_others(self) -> None:
+        """Kill what a shell with mounts of its own has left running: nothing else is in its namespace."""
+        for _ in range(_ROUNDS):
+            found = False
+            for pid in cgroups.open_cgroup(self._cgroup).pids():
+                try:
+                    fd = pidfd.pidfd_open(pid)
+                except OSError:
+                    continue
+                try:
+                    if os.stat(f"/proc/{pid}/ns/mnt").st_ino == self._mount_namespace:
+                        pidfd.send_signal(fd, signal.SIGKILL)
+                        found = True
+                except OSError:
+                    pass  # it has ended
+                finally:
+                    os.close(fd)
+            if not found:
+                return
 
     def finish(self) -> None:
         """Wait no longer for output of processes that it left behind."""
@@ -107,7 +138,7 @@ class Exec:
         except RuntimeFailure as exc:
             return {"error": exc.message, "code": exc.code}, []
         fds = [started.console] if started.console >= 0 else []
-        return {"pid": started.pid}, fds
+        return {"pid": started.pid, "mount_namespace": started.mount_namespace}, fds
 
     def _started(self, answer: dict[str, Any], fds: list[int]) -> None:
         self._pipes.close_child()
@@ -118,6 +149,7 @@ class Exec:
             self._on_started(self, {"ok": False, "error": answer["error"], "code": answer.get("code", 128)})
             return
         self.pid = int(answer["pid"])
+        self._mount_namespace = int(answer.get("mount_namespace", 0))
         ends = self._pipes
         if fds or ends.stdout >= 0:
             self._streams = Streams(
@@ -136,3 +168,5 @@ class Exec:
     def _left(self, detached: bool) -> None:
         if detached:
             self._on_detached(self)
+        if self._request.get("ends_with_client") and self.pid > 0 and not self.finished_at:
+            os.killpg(self.pid, signal.SIGKILL)  # it leads a session, and was not reaped: never a stranger

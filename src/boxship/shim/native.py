@@ -52,7 +52,7 @@ class NativeRuntime:
             seccomp_program=_read(init.seccomp),
             container_id=self._facts["id"],
         )
-        return Started(started.pid, started.pidfd, started.console)
+        return Started(started.pid, started.pidfd, started.console, mount_namespace=started.mount_namespace)
 
     def kill(self, init: Started, number: int, everything: bool) -> None:
         """Signal the container's init by its pidfd, so never a stranger, or all processes of its cgroup."""

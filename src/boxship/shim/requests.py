@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from boxship.runtime import live_mounts
 from boxship.runtime.failure import RuntimeFailure
@@ -46,6 +47,7 @@ class Requests:
         self._streams = streams
         self._root: str = facts["rootfs"]
         self._owner: tuple[int, int] | None = facts["owner"]
+        self._cgroup: str = facts["cgroup"]
         self._stdin_once: bool = facts["stdin_once"]
         self._started_at = started_at
         self._send_all = send_all
@@ -149,6 +151,7 @@ class Requests:
             connection.send({"seq": message.get("seq"), **answer})
             if not answer["ok"]:
                 del self._execs[exec.id]
+                self._end_container(message)
             elif exec.pid in self._unknown:
                 status, finished_at = self._unknown.pop(exec.pid)
                 self._loop.after(0, lambda: exec.ended(status, finished_at))
@@ -162,6 +165,7 @@ class Requests:
                 self._lingering.append(exec)
             event = {"exec_id": exec.id, "code": code if code >= 0 else 128 - code, "finished_at": exec.finished_at}
             self._send_all({"event": "exec-exited", **event})
+            self._end_container(message)
 
         exec = Exec(
             self._loop,
@@ -171,12 +175,18 @@ class Requests:
             client,
             root=self._root,
             owner=self._owner,
+            cgroup=self._cgroup,
             on_started=started,
             on_ended=ended,
             on_detached=lambda left: self._send_all({"event": "detached", "exec_id": left.id}),
         )
         self._starting += 1
         self._execs[exec.id] = exec
+
+    def _end_container(self, message: dict[str, Any]) -> None:
+        """Kill the container of an exec that was its only purpose."""
+        if message.get("ends_container") and self._exit is None:
+            self._loop.after(0, lambda: self._runtime.kill(self.init, signal.SIGKILL, False))
 
     def _resize(self, _connection: Connection, message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         height, width = int(message["height"]), int(message["width"])

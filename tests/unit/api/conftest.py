@@ -50,7 +50,18 @@ def api(tmp_path):
 
     @contextlib.asynccontextmanager
     async def serving(**backends):
-        names = ("containers", "archives", "commits", "execs", "images", "remotes", "system", "networks", "volumes")
+        names = (
+            "containers",
+            "archives",
+            "commits",
+            "execs",
+            "debugging",
+            "images",
+            "remotes",
+            "system",
+            "networks",
+            "volumes",
+        )
         router = make_router(SimpleNamespace(**{name: backends.get(name, Recorder()) for name in names}))
         path = str(tmp_path / "s")
         server = Server(router)

@@ -43,6 +43,7 @@ COMMANDS = {
     "context rm": ("context", "Remove one or more contexts"),
     "context show": ("context", "Print the name of the current context"),
     "context use": ("context", "Set the current docker context"),
+    "debug": ("debug", "Run a shell with tools beside a container, stopped or not, or on an image"),
     "image bootstrap": ("bootstrap", "Make a base image from a distribution's package archive"),
     "image history": ("history", "Show the history of an image"),
     "image import": ("transfer", "Import the contents from a tarball to create a filesystem image"),

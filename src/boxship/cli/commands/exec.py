@@ -69,10 +69,11 @@ def run(session: Session, values: Values) -> int:
     if detach:
         session.engine.json("POST", f"/exec/{exec_id}/start", None, {"Detach": True, "Tty": tty})
         return 0
-    return _attached(session, exec_id, document, keys)
+    return run_attached(session, exec_id, document, keys)
 
 
-def _attached(session: Session, exec_id: str, document: dict[str, Any], keys: bytes) -> int:
+def run_attached(session: Session, exec_id: str, document: dict[str, Any], keys: bytes) -> int:
+    """Start an exec that was made from ``document`` with this process's stdio; return its exit code."""
     tty = document["Tty"]
     start: dict[str, Any] = {"Detach": False, "Tty": tty}
     if "ConsoleSize" in document:

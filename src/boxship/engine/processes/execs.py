@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -53,10 +53,25 @@ class ExecFailed(InvalidInput):
         self.exit_code = exit_code
 
 
+class Debugging(NamedTuple):
+    """What an exec of a debugging shell has beyond others; it ends with its client."""
+
+    process: Callable[[dict[str, Any]], dict[str, Any]]  # the OCI process from what an ordinary exec would have
+    prepare: Callable[[], Awaitable[None]] | None = None  # starts its container, which then ends with it
+
+
 class Exec:
     """One exec: configuration, and what became of it."""
 
-    def __init__(self, id: str, container: Container, config: ExecConfig, *, transient: bool = False) -> None:
+    def __init__(
+        self,
+        id: str,
+        container: Container,
+        config: ExecConfig,
+        *,
+        transient: bool = False,
+        debugging: Debugging | None = None,
+    ) -> None:
         self.id = id
         self.container = container
         self.config = config
@@ -68,6 +83,7 @@ class Exec:
         self.begun = asyncio.Event()  # it runs, or it could not be started
         self.ended = asyncio.Event()
         self.transient = transient  # the engine's own: forgotten when it ends, nobody will ask for it
+        self.debugging = debugging
 
     @property
     def command(self) -> str:
@@ -94,6 +110,12 @@ class ExecService:
         found = self._index.find(container)
         _check_running(found, container)
         return self._create(Exec(new_id(), found, config)).id
+
+    def debug(self, container: Container, config: ExecConfig, debugging: Debugging) -> Exec:
+        """Check and remember an exec for a debugging shell."""
+        if debugging.prepare is None:
+            _check_running(container, container.id)
+        return self._create(Exec(new_id(), container, config, debugging=debugging))
 
     def _create(self, execution: Exec) -> Exec:
         if not execution.words:
@@ -135,7 +157,8 @@ class ExecService:
             raise Conflict(f"exec command {id} has already run")
         if execution.started:
             raise Conflict(f"Error: Exec command {id} is already running")
-        _check_running(execution.container, execution.container.id)
+        if execution.debugging is None or execution.debugging.prepare is None:
+            _check_running(execution.container, execution.container.id)
         execution.started = True
         session = ExecSession(self, execution, options.console_size or execution.config.console_size)
         if options.detach:
@@ -223,7 +246,26 @@ class ExecService:
 
     async def _begin(self, execution: Exec, client: Client | None, console_size: list[int] | None) -> None:
         """Ask the shim to start the process. Raises ExecFailed, NotRunning."""
-        container, config = execution.container, execution.config
+        try:
+            answer = await self._request(execution, client, console_size)
+            if not answer.get("ok"):
+                failed = ExecFailed(str(answer.get("error")), int(answer.get("code", 126)))
+                self._ended(execution, failed.exit_code)
+                raise failed
+        except BoxshipError:
+            if execution.exit_code is None:
+                self._ended(execution, NOT_STARTED)
+            raise
+        finally:
+            execution.begun.set()
+        execution.pid = int(answer["pid"])
+        execution.running = execution.exit_code is None
+
+    async def _request(self, execution: Exec, client: Client | None, console_size: list[int] | None) -> dict[str, Any]:
+        """Return the shim's answer to the request to start the process. Raises NotRunning."""
+        container, config, debugging = execution.container, execution.config, execution.debugging
+        if debugging is not None and debugging.prepare is not None:
+            await debugging.prepare()
         process = oci.exec_process(
             self._process(container),
             args=execution.words,
@@ -243,24 +285,15 @@ class ExecService:
             "tty": config.tty,
             "console_size": console_size,
         }
+        if debugging is not None:
+            fields["process"] = debugging.process(process)
+            fields["ends_with_client"] = client is not None
+            fields["ends_container"] = debugging.prepare is not None
         if client is not None:
             fields |= client.request()
         # As Docker does, before anybody knows whether the program exists; its end may be told before the answer comes.
         self._tell(execution, f"exec_start: {execution.command}", {})
-        try:
-            answer = await self._ask(container, fields, client)
-            if not answer.get("ok"):
-                failed = ExecFailed(str(answer.get("error")), int(answer.get("code", 126)))
-                self._ended(execution, failed.exit_code)
-                raise failed
-        except BoxshipError:
-            if execution.exit_code is None:
-                self._ended(execution, NOT_STARTED)
-            raise
-        finally:
-            execution.begun.set()
-        execution.pid = int(answer["pid"])
-        execution.running = execution.exit_code is None
+        return await self._ask(container, fields, client)
 
     def _tell(self, execution: Exec, action: str, attributes: dict[str, str]) -> None:
         self._emit(execution.container, action, {"execID": execution.id, **attributes}, kept=not execution.transient)
