@@ -71,19 +71,21 @@ class Fetcher:
 
     async def _from(self, repository: BlobPlace) -> None:
         try:
-            pieces = deque(self._sink.missing())
-            if sum(end - start for start, end in pieces) <= _ALONE:
-                pieces = deque(_joined(pieces))
-                await self._work(repository, pieces)
-                return
+            await self._pieces(repository)
+        except _NoRanges:
+            await self._work(repository, deque([(0, self._sink.size)]), ranged=False)
+
+    async def _pieces(self, repository: BlobPlace) -> None:
+        pieces = deque(self._sink.missing())
+        if sum(end - start for start, end in pieces) <= _ALONE:
+            await self._work(repository, deque(_joined(pieces)))
+            return
+        try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(CONNECTIONS, len(pieces))):
                     group.create_task(self._work(repository, pieces))
-        except* _NoRanges:
-            whole = deque([(0, self._sink.size)])
-            await self._work(repository, whole, ranged=False)
-        except* (RegistryError, Mismatch, OSError) as group_error:
-            raise _first(group_error) from None
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
 
     async def _work(self, repository: BlobPlace, pieces: deque[tuple[int, int]], *, ranged: bool = True) -> None:
         while pieces:
@@ -101,7 +103,7 @@ class Fetcher:
                 start = exc.__dict__.pop("reached", start) if ranged else 0
                 if repository.forget_redirect(self._digest):
                     continue  # the address may have been good for a while only
-                failures = 1 if self._moved - mark >= _PROGRESS else failures + 1
+                failures = 1 if ranged and self._moved - mark >= _PROGRESS else failures + 1
                 mark = self._moved
                 if failures >= session.settings.attempts:
                     raise
@@ -111,6 +113,8 @@ class Fetcher:
         """Return the offset that one request brought us to."""
         whole = start == 0 and end == self._sink.size
         position = start
+        buffered: list[bytes] = []
+        held = 0
         try:
             async with repository.blob(self._digest, start, None if whole else end) as (answer, offset):
                 if offset != start:
@@ -119,7 +123,6 @@ class Fetcher:
                     raise Mismatch(
                         f"{self._digest}: {repository.endpoint.host} sends {answer.size} bytes, the manifest says {end}"
                     )
-                buffered, held = [], 0
                 while piece := await answer.read():
                     if position + held + len(piece) > end:
                         if whole or not ranged:
@@ -136,7 +139,9 @@ class Fetcher:
                     await self._write(position, buffered)
                     position += held
         except Unreachable as exc:
-            exc.__dict__["reached"] = position
+            if held:  # what did come counts
+                await self._write(position, buffered)
+            exc.__dict__["reached"] = position + held
             raise
         return position
 
