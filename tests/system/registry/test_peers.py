@@ -14,6 +14,7 @@ import bcrypt
 import pytest
 
 from harness.dockerd import Dockerd
+from harness.engine import Engine
 from harness.images import busybox_tar, import_busybox
 from harness.netns import NetworkNamespace
 from harness.registry_server import RegistryServer
@@ -171,6 +172,28 @@ def test_docker_logs_in_pushes_and_pulls(guarded: dict[str, object]) -> None:
     finally:
         registry.close()
         peer.close()
+
+
+def test_our_own_engine_logs_in_pushes_and_pulls(guarded: dict[str, object]) -> None:
+    engine = Engine()
+    registry = RegistryServer(guarded, prefix=engine.namespace.prefix())
+    try:
+        engine.start()
+        host = f"localhost:{registry.start().port}"
+        import_busybox(engine, "app")
+        name = f"{host}/own/app:v1"
+        engine.boxship("tag", "app", name)
+        assert engine.boxship("push", name, check=False).returncode != 0
+        engine.boxship("login", "-u", "ada", "--password-stdin", host, input="lovelace")
+        assert "digest: sha256:" in engine.boxship("push", name).stdout
+        id = engine.boxship("image", "inspect", "-f", "{{.Id}}", name).stdout
+        engine.boxship("logout", host)
+        engine.boxship("rmi", "-f", "app", name)
+        engine.boxship("pull", name)
+        assert engine.boxship("image", "inspect", "-f", "{{.Id}}", name).stdout == id
+    finally:
+        registry.close()
+        engine.close()
 
 
 def test_podman_pushes_and_pulls(

@@ -133,7 +133,8 @@ async def _push(call: Call) -> web.Response:
         if wanted not in ("sha256:", digest):
             raise RegistryError("DIGEST_INVALID", {"digest": wanted, "uploaded": digest})
     whole = call.service.config.validation.manifests.indexes.platforms != "none"
-    document = read_manifest(body, call.request.headers.get("Content-Type", ""), whole_indexes=whole)
+    type = call.request.headers.get("Content-Type", "")
+    document = await asyncio.to_thread(read_manifest, body, type, whole_indexes=whole)  # long for the largest
     repositories = call.service.storage.repositories
     await asyncio.to_thread(repositories.put, call.repository, digest, body, document, tags)
     for tag in tags or [""]:

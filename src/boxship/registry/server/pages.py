@@ -26,6 +26,7 @@ from boxship.registry.server.rules import PULL
 from boxship.registry.server.service import Service
 
 PAGE = 100
+MANIFEST_LIMIT = 64 * 1024  # bytes of a manifest that lists look into
 CONFIG_LIMIT = 4 * 1024 * 1024  # bytes of an image's configuration that are looked at
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
@@ -102,10 +103,7 @@ async def _tags(service: Service, request: web.Request, name: str) -> web.Respon
     tags = await asyncio.to_thread(repositories.tags, name, after=request.query.get("last", ""), limit=PAGE + 1)
     if tags is None:
         raise RegistryError("NAME_UNKNOWN")
-    rows = []
-    for tag in tags[:PAGE]:
-        found = await asyncio.to_thread(repositories.find, name, tag.digest)
-        rows.append(_tag_row(name, tag, found))
+    rows = await asyncio.to_thread(_tag_rows, service, name, tags[:PAGE])
     body = f"<h1>{escape(name)}</h1>"
     if rows:
         head = '<tr><th>Tag</th><th>Digest</th><th class="number">Size</th><th>Pushed</th></tr>'
@@ -123,20 +121,22 @@ async def _image(service: Service, request: web.Request, name: str, reference: s
     found = await asyncio.to_thread(service.storage.repositories.find, name, reference)
     if found is None:
         raise RegistryError("MANIFEST_UNKNOWN")
-    document = json.loads(found.body)
+    body = _pull_command(request, name, reference) + await asyncio.to_thread(_describe, service, name, found)
     separator = "@" if is_digest(reference) else ":"
-    body = f'<h1><a href="/r/{quote(name)}">{escape(name)}</a>{separator}{escape(reference)}</h1>'
-    body += _pull_command(request, name, reference)
+    head = f'<h1><a href="/r/{quote(name)}">{escape(name)}</a>{separator}{escape(reference)}</h1>'
+    return _page(f"{name}{separator}{reference}", head + body)
+
+
+def _describe(service: Service, name: str, found: Manifest) -> str:
+    """Return what an image consists of; blocks on the disk, and for long with the largest manifests."""
+    document = json.loads(found.body)
     facts = [("Digest", found.digest), ("Type", found.media_type)]
     if is_index(found.media_type):
-        body += _facts(facts) + "<h2>Platforms</h2>" + _platforms(name, document)
-    else:
-        config = await asyncio.to_thread(_read_config, service, name, document)
-        parts = _parts(document, config)
-        total = sum(layer.size for layer in parts.layers)
-        body += _facts([*facts, *parts.facts, ("Size", f"{human_size(total)} in {len(parts.layers)} layers")])
-        body += "<h2>Layers</h2>" + draw(parts.layers) + _layer_table(parts.layers)
-    return _page(f"{name}{separator}{reference}", body)
+        return _facts(facts) + "<h2>Platforms</h2>" + _platforms(name, document)
+    parts = _parts(document, _read_config(service, name, document))
+    total = sum(layer.size for layer in parts.layers)
+    size = ("Size", f"{human_size(total)} in {len(parts.layers)} layers")
+    return _facts([*facts, *parts.facts, size]) + "<h2>Layers</h2>" + draw(parts.layers) + _layer_table(parts.layers)
 
 
 def _parts(document: dict[str, Any], config: dict[str, Any]) -> _Parts:
@@ -180,19 +180,27 @@ def _read_config(service: Service, name: str, document: dict[str, Any]) -> dict[
     return value if isinstance(value, dict) else {}
 
 
-def _tag_row(name: str, tag: Tag, found: Manifest | None) -> str:
-    size, note = "", ""
-    if found is not None:
-        document = json.loads(found.body)
-        if is_index(found.media_type):
-            count = len(document["manifests"])
-            note = f"{count} platform{'s' if count != 1 else ''}"
-        else:
-            size = human_size(sum(item["size"] for item in document["layers"]))
-    return (
-        f'<tr><td><a href="/r/{quote(name)}/-/{quote(tag.name)}">{escape(tag.name)}</a></td>'
-        f'<td class="id">{escape(short(tag.digest))}</td><td class="number">{size or note}</td><td>{_when(tag.updated_ns)}</td></tr>'
-    )
+def _tag_rows(service: Service, name: str, tags: Sequence[Tag]) -> list[str]:
+    """Return the table's rows; what a manifest of unusual length holds is not looked at."""
+    rows = []
+    for tag in tags:
+        found = service.storage.repositories.find(name, tag.digest)
+        held = _held(found) if found is not None and len(found.body) <= MANIFEST_LIMIT else ""
+        link = f"/r/{quote(name)}/-/{quote(tag.name)}"
+        rows.append(
+            f'<tr><td><a href="{link}">{escape(tag.name)}</a></td><td class="id">{escape(short(tag.digest))}</td>'
+            f'<td class="number">{held}</td><td>{_when(tag.updated_ns)}</td></tr>'
+        )
+    return rows
+
+
+def _held(found: Manifest) -> str:
+    """Return the size of an image, or the number of an index's platforms."""
+    document = json.loads(found.body)
+    if is_index(found.media_type):
+        count = len(document["manifests"])
+        return f"{count} platform{'s' if count != 1 else ''}"
+    return human_size(sum(item["size"] for item in document["layers"]))
 
 
 def _platforms(name: str, document: dict[str, Any]) -> str:

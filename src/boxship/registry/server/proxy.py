@@ -149,7 +149,7 @@ class Proxy:
             return here
         self._outcomes.labels("manifest", "miss").inc()
         if fetched is not None:
-            document = read_manifest(fetched.body, fetched.media_type)
+            document = await asyncio.to_thread(read_manifest, fetched.body, fetched.media_type)
             tags = [] if is_digest(reference) else [reference]
             await asyncio.to_thread(
                 self._repositories.put, repository, fetched.digest, fetched.body, document, tags, complete=False
