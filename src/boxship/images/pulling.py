@@ -115,8 +115,7 @@ class Puller:
         except NameUnknown as exc:
             raise NotFound(f"repository {name.familiar_name} not found: {exc}") from exc
         except NoCredentials as exc:
-            place = repositories[-1].endpoint
-            raise SystemFailure(f'Head "{place.url}/v2/{place.path}/manifests/{wanted}": {exc}') from exc
+            raise SystemFailure(f'Head "{exc.url}/v2/{name.path}/manifests/{wanted}": {exc}') from exc
         except Denied as exc:
             raise denied(name, exc) from exc
         others = [other for other in repositories if other is not repository]

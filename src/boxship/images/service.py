@@ -151,7 +151,9 @@ class ImageService:
                 except (NotFound, Conflict):
                     pass  # it went with another one, or was taken into use meanwhile
             await asyncio.to_thread(self.layers.sweep)
-            reclaimed = max(0, before - await asyncio.to_thread(self.layers.disk_usage))
+            content = self.layers.content
+            partial = await asyncio.to_thread(content.drop_partials, keep=self.puller.downloads.digests)
+            reclaimed = partial + max(0, before - await asyncio.to_thread(self.layers.disk_usage))
         self._emit("image", "prune", "", {"reclaimed": str(reclaimed)})
         return {"ImagesDeleted": deleted or None, "SpaceReclaimed": reclaimed}
 

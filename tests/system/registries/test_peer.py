@@ -270,3 +270,31 @@ def _ranges(registry: PeerRegistry) -> list[int]:
     """The bytes of each answer to a GET of a blob, from the registry's access log."""
     lines = [line for line in registry.requests() if '"GET /v2/big/blobs/' in line]
     return [int(line.rpartition('" 20')[2].split()[1]) for line in lines]
+
+
+@pytest.mark.row("RUN-01")
+@pytest.mark.row("API-12")
+def test_run_pulls_what_is_missing_and_only_then(engine: Engine, registry: PeerRegistry) -> None:
+    name = "localhost:5000/run/box:1"
+    pushed(engine, name)
+    engine.docker("rmi", name)
+    words = ("run", "--rm", "--network", "none", name, "true")
+    never = engine.boxship("run", "--pull", "never", *words[1:], check=False)
+    assert never.returncode == 125
+    first = engine.boxship(*words).stderr.splitlines()
+    assert first[0] == f"Unable to find image '{name}' locally"
+    assert first[-1] == f"Status: Downloaded newer image for {name}" or first[-1].startswith("Status: ")
+    assert engine.docker(*words).stderr == ""
+    assert "Image is up to date" in engine.boxship("run", "--pull", "always", *words[1:]).stderr
+
+
+@pytest.mark.row("REG-05")
+def test_a_private_image_without_login_is_refused(engine: Engine, closed: PeerRegistry) -> None:
+    place = engine.root / "certs.d" / "localhost:5443"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "ca.crt").write_bytes(closed.ca.read_bytes())
+    refused = engine.docker("pull", "localhost:5443/private/other:1", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == (
+        'Error response from daemon: Head "https://localhost:5443/v2/private/other/manifests/1": no basic auth credentials'
+    )

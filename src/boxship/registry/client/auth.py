@@ -109,7 +109,7 @@ class Authenticator:
             return False
         if chosen.scheme == "basic":
             if not self._credentials.username:
-                raise NoCredentials("no basic auth credentials", code="UNAUTHORIZED")
+                raise NoCredentials(self._endpoint.url)
             self._challenge = chosen
             return sent != basic(self._credentials)
         if sent.startswith("Bearer "):

@@ -31,7 +31,11 @@ class Denied(RegistryError, Unauthorized):
 
 
 class NoCredentials(RegistryError, SystemFailure):
-    """The registry asks for credentials and there are none."""
+    """The registry at ``url`` asks for credentials and there are none."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("no basic auth credentials", code="UNAUTHORIZED")
+        self.url = url
 
 
 class Unreachable(RegistryError, SystemFailure):
