@@ -29,7 +29,7 @@ def test_no_pull_fails_and_nothing_leaks_under_load() -> None:
     registry = server(grace="1s", interval="250ms")
     try:
         load = Load(registry.start(), seed=1)
-        load.run(4)
+        load.run(3)
         load.check_end(60)
         assert not load.failures
         assert load.counts["pulls"] > 0 and load.counts["pushes"] > 0
@@ -41,7 +41,7 @@ def test_a_registry_killed_under_load_repairs_itself() -> None:
     registry = server(grace="2s", interval="100ms")
     try:
         load = Load(registry.start(), seed=2)
-        load.run(3, kills=2)
+        load.run(2, kills=2)
         assert not load.failures
         after_rounds(registry.client())
         assert not [digest for digest in registry.blob_files() if not known(registry, digest)]

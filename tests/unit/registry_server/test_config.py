@@ -37,6 +37,18 @@ def test_variables_alone_are_a_configuration() -> None:
     assert config.proxy.password == "0123"
 
 
+def test_a_variable_may_choose_a_kind() -> None:
+    environment = {
+        "REGISTRY_AUTH": "htpasswd",
+        "REGISTRY_AUTH_HTPASSWD_PATH": "/users",
+        "REGISTRY_STORAGE": "filesystem",
+    }
+    config = load(FILE, environment)
+    assert config.auth.htpasswd is not None
+    assert config.auth.htpasswd.path == "/users"
+    assert config.storage.filesystem.rootdirectory == "/data"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

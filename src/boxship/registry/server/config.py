@@ -305,6 +305,11 @@ def _override(document: dict[str, Any], name: str, value: str) -> None:
         parsed = yaml.load(value, Loader=yaml.SafeLoader) if value else ""
     except yaml.YAMLError:
         parsed = value
+    if len(words) == 1 and isinstance(parsed, str):  # REGISTRY_AUTH=htpasswd chooses one of several
+        section = document.setdefault(words[0], {})
+        if isinstance(section, dict):
+            section.setdefault(parsed, {})
+        return
     # ":5000" and the like are text for us whatever YAML thinks; so are passwords of digits.
     place[words[-1]] = parsed if isinstance(parsed, bool | dict | list | int) and words[-1] not in _TEXTS else value
 

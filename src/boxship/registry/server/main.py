@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import ssl
 import sys
@@ -60,6 +61,7 @@ def main(words: Sequence[str]) -> int:
 
 async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is under way within ``http.draintimeout``."""
+    _raise_file_limit()
     storage = open_storage(config)
     try:
         if storage.blobs.repaired.missing:
@@ -89,6 +91,12 @@ async def serve(config: Config) -> int:
     finally:
         storage.close()
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Take all descriptors that this process may have: each client is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def collect(config: Config) -> int:
