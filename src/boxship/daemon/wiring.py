@@ -7,14 +7,16 @@ import json
 import logging
 import os
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from boxship.api import backend
-from boxship.base.errors import SystemFailure
+from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.content import ContentStore
+from boxship.daemon import inspection
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
 from boxship.daemon.registries import Registries
@@ -32,6 +34,7 @@ from boxship.engine.observation.memory import MemoryMonitor
 from boxship.engine.observation.sampling import StatsSampler
 from boxship.engine.observation.system import SystemService, engine_id
 from boxship.engine.options.apparmor import DefaultProfile
+from boxship.engine.options.request import parse_size
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.reconfigure.service import Reconfigurer
@@ -44,7 +47,7 @@ from boxship.engine.start import StartComposer
 from boxship.images import ImageService, ImageUser
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
-from boxship.snapshots import open_snapshotter
+from boxship.snapshots import open_snapshotter, quota
 from boxship.spec.docker.container import LogConfig, Ulimit
 from boxship.store import Store
 from boxship.volumes import VolumeService
@@ -143,11 +146,14 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     launcher = Launcher()
     await launcher.start()
     store = await asyncio.to_thread(Store, f"{settings.data_root}/boxship.db")
+    await asyncio.to_thread(inspection.inspect, store)
     instance = await asyncio.to_thread(_instance, store)
     content = await asyncio.to_thread(ContentStore, f"{settings.data_root}/content", store)
     snapshotter = await asyncio.to_thread(
         open_snapshotter, config.data_root, store, config.storage_driver or "", identity
     )
+    if settings.storage_size:
+        await asyncio.to_thread(_check_quota, f"{settings.data_root}/overlay2")
     settings = msgspec.structs.replace(settings, storage_driver=snapshotter.name)
     events = await EventBus.open(store)
 
@@ -319,7 +325,11 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         default_ulimits=[Ulimit(name=n, soft=soft, hard=hard) for n, (soft, hard) in config.default_ulimits.items()],
         default_shm_size=config.default_shm_size,
         default_cgroupns_mode=config.default_cgroupns_mode or "",
+        default_ipc_mode=config.default_ipc_mode,
+        seccomp_profile=config.seccomp_profile or "",
         no_new_privileges=config.no_new_privileges,
+        host_gateway=config.host_gateway_ip or "",
+        storage_size=storage_size(config.storage_opts),
         selinux_enabled=config.selinux_enabled,
         init=config.init,
         init_path=config.init_path or "",
@@ -331,6 +341,33 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         insecure_registries=list(config.insecure_registries),
         registry_mirrors=list(config.registry_mirrors),
     )
+
+
+def storage_size(options: Sequence[str]) -> int:
+    """Return the bytes a writable layer may take by ``--storage-opt``, 0 for no bound. Raises SystemFailure."""
+    size = 0
+    for option in options:
+        key, separator, value = option.partition("=")
+        match key.strip().lower():
+            case "overlay2.size" if separator:
+                try:
+                    size = parse_size(value)
+                except InvalidInput as exc:
+                    raise SystemFailure(str(exc)) from exc
+            case "overlay2.override_kernel_check":
+                pass  # there is no such check
+            case unknown:
+                raise SystemFailure(f"overlay2: unknown option {unknown}")
+    return size
+
+
+def _check_quota(root: str) -> None:
+    try:
+        quota.check(root)
+    except quota.QuotaUnsupported as exc:
+        raise SystemFailure(
+            "Storage option overlay2.size not supported. Filesystem does not support Project Quota"
+        ) from exc
 
 
 def network_options(config: DaemonConfig) -> NetworkOptions:

@@ -62,13 +62,15 @@ class Repair:
         containers = [Container(spec, status) for spec, status in await asyncio.to_thread(self._rows.load)]
         for container in containers:
             self._lifecycle.index.add(container)
+        aside = await asyncio.to_thread(self._rows.aside)
         records = await asyncio.gather(*(self._meet(container) for container in containers))
         ended = {c.id: record for c, record in zip(containers, records, strict=True) if record is not None}
         living = {
             c.id: c.status.sandbox for c in containers if c.status.alive and c.id not in ended and c.status.sandbox
         }
+        living |= {id: status.sandbox for id, status in aside.items() if status.alive and status.sandbox}
         await self._networks.start(living)
-        await self._sweep(containers)
+        await self._sweep(containers, set(aside))
         for container in containers:
             await self._settle(container, ended.get(container.id))
 
@@ -117,12 +119,12 @@ class Repair:
             return {"code": UNKNOWN_END, "finished_at": clock.now_ns(), "daemon_down": True, "reason": reason}
         return None
 
-    async def _sweep(self, containers: list[Container]) -> None:
-        """Remove what belongs to no container."""
-        ids = {container.id for container in containers}
+    async def _sweep(self, containers: list[Container], aside: set[str]) -> None:
+        """Remove what belongs to no container; what is of those in quarantine stays as it is, running or not."""
+        ids = {container.id for container in containers} | aside
         directories, shims = await asyncio.to_thread(self._files.known)
         connected = {container.id for container in containers if container.shim is not None}
-        for id in shims - connected:
+        for id in shims - connected - aside:
             record = await asyncio.to_thread(self._files.state_record, id)
             if record is not None and id in ids:
                 await asyncio.to_thread(remains.clear, record)
@@ -130,11 +132,13 @@ class Repair:
             await self._end_stray(id)
         for id in (directories | shims) - ids:
             await asyncio.to_thread(self._files.remove, id)
-        mounted = {container.id for container in containers if container.status.alive}
+        mounted = {container.id for container in containers if container.status.alive} | aside
         await asyncio.to_thread(self._sweep_blocking, ids, mounted)
-        await self._volumes.release_unknown(
-            {c.id: {mount.name for mount in c.spec.mounts if mount.type == "volume"} for c in containers}
-        )
+        used = {c.id: {mount.name for mount in c.spec.mounts if mount.type == "volume"} for c in containers}
+        if aside:  # nobody knows which volumes are theirs: what they have they keep
+            names = {volume.name for volume in await self._volumes.list({})}
+            used |= dict.fromkeys(aside, names)
+        await self._volumes.release_unknown(used)
 
     async def _end_stray(self, id: str) -> None:
         """Kill a container that no row names: its create or removal was cut off."""

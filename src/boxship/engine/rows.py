@@ -6,9 +6,22 @@ import msgspec
 
 from boxship.engine.container import Container
 from boxship.engine.model import SPEC_KIND, STATUS_KIND, ContainerSpec, ContainerStatus, NameInUse
-from boxship.store import NameTaken, Store, Transaction
+from boxship.store import NameTaken, Store, Transaction, quarantine
 
 _encode = msgspec.json.Encoder().encode
+
+
+def decode_spec(id: str, document: bytes) -> ContainerSpec:
+    """Return the specification in a row. Raises msgspec.ValidationError."""
+    spec = msgspec.json.decode(document, type=ContainerSpec)
+    if spec.id != id:
+        raise msgspec.ValidationError(f"it is the specification of {spec.id}")
+    return spec
+
+
+def decode_status(id: str, document: bytes) -> ContainerStatus:  # noqa: ARG001
+    """Return the status in a row. Raises msgspec.ValidationError."""
+    return msgspec.json.decode(document, type=ContainerStatus)
 
 
 class ContainerRows:
@@ -77,8 +90,14 @@ class ContainerRows:
             statuses = dict(tx.list(STATUS_KIND))
         return [
             (
-                msgspec.json.decode(document, type=ContainerSpec),
-                msgspec.json.decode(statuses.get(id, b"{}"), type=ContainerStatus),
+                decode_spec(id, document),
+                decode_status(id, statuses.get(id, b"{}")),
             )
             for id, document in specs
         ]
+
+    def aside(self) -> dict[str, ContainerStatus]:
+        """Return id and status of the containers whose specification is in quarantine; blocking."""
+        with self._store.read() as tx:
+            statuses = {row.id: tx.get(STATUS_KIND, row.id) for row in quarantine.quarantined(tx, SPEC_KIND)}
+        return {id: decode_status(id, document or b"{}") for id, document in statuses.items()}

@@ -40,7 +40,7 @@ from boxship.snapshots.snapshotter import (
 from boxship.snapshots.tar_reader import InvalidTar, Readable
 from boxship.spec.oci import Descriptor, digest_of
 from boxship.spec.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-from boxship.store import ReadTransaction, Store, Transaction
+from boxship.store import ReadTransaction, Store, Transaction, quarantine
 
 LEASE = "images"  # one for all additions: it ends with the last of them
 _MAGIC = 6  # bytes that tell the compression
@@ -351,8 +351,9 @@ def next_chain_id(parent: str, diff_id: str) -> str:
 
 
 def layers_in_use(transaction: ReadTransaction) -> set[str]:
-    """Return the chain IDs that the images' rows name."""
-    return {chain_id for _, document in transaction.list(IMAGE) for chain_id in decode_image(document).layers}
+    """Return the chain IDs that the images' rows name, also of damaged ones."""
+    named = {chain_id for _, document in transaction.list(IMAGE) for chain_id in decode_image(document).layers}
+    return named | quarantine.mentioned(transaction)
 
 
 def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[str, str]:
@@ -380,7 +381,8 @@ def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[s
 
 def _referenced_blobs(transaction: ReadTransaction) -> set[str]:
     images = (decode_image(document) for _, document in transaction.list(IMAGE))
-    return {decode_layer(document).blob for _, document in transaction.list(LAYER)} | {row.manifest for row in images}
+    named = {decode_layer(document).blob for _, document in transaction.list(LAYER)} | {row.manifest for row in images}
+    return named | quarantine.mentioned(transaction)
 
 
 def _depth(chain_id: str, rows: dict[str, bytes]) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from boxship.base.errors import NotFound
 from boxship.images.reference import is_id, parse
 from boxship.spec.docker.container import ContainerConfig
-from boxship.spec.oci import ImageConfig, parse_config
+from boxship.spec.oci import ImageConfig, digest_of, parse_config
 
 IMAGE = "image"  # kind of rows and of names
 LAYER = "layer"
@@ -95,6 +95,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 decode_image = msgspec.json.Decoder(ImageRow).decode
 decode_layer = msgspec.json.Decoder(LayerRow).decode
 encode = msgspec.json.encode
+
+
+def check_image(id: str, document: bytes) -> None:
+    """Raise what makes a row useless: another format, or a configuration that is not the one of the id."""
+    row = decode_image(document)
+    if digest_of(row.config.encode()) != id:
+        raise ValueError("its configuration is not the one that its id names")
+    parse_config(row.config.encode())
 
 
 def make_image(id: str, row: ImageRow, *, size: int, names: Sequence[str]) -> Image:

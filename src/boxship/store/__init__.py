@@ -20,6 +20,8 @@ owner
     explained and a leftover be recognised.
 lease
     A promise with an end that some digests are in use although no object names them yet; garbage collection spares them.
+quarantine
+    Where damaged objects go whose bytes can't be put right; see ``store.quarantine``.
 durable
     On disk before the call returns, so that it survives a power cut. A change that is not durable survives the death of
     the process and is never half there, but a power cut may take it (and nothing older) back.

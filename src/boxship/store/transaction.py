@@ -2,7 +2,7 @@
 
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from boxship.base.errors import Conflict, NotFound, SystemFailure
@@ -65,6 +65,10 @@ class ReadTransaction:
         """Return ``(id, document)`` of all objects of the kind, sorted by id."""
         rows = self._connection.execute("SELECT id, document, crc FROM objects WHERE kind = ? ORDER BY id", (kind,))
         return [(id, _checked(kind, id, document, crc)) for id, document, crc in rows]
+
+    def documents(self) -> Iterator[tuple[str, str, bytes, int]]:
+        """Yield kind, id, document and stored checksum of all objects, whether they fit or not."""
+        yield from self._connection.execute("SELECT kind, id, document, crc FROM objects ORDER BY kind, id")
 
     def revision_of(self, kind: str, id: str) -> int:
         """Return the revision of the object's last ``put``, 0 if there is no such object."""
@@ -156,7 +160,7 @@ class Transaction(ReadTransaction):
             "INSERT INTO objects (kind, id, revision, crc, document) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (kind, id) DO UPDATE"
             " SET revision = excluded.revision, crc = excluded.crc, document = excluded.document",
-            (kind, id, self.revision, _crc(kind, id, document), document),
+            (kind, id, self.revision, checksum(kind, id, document), document),
         )
         self._connection.execute("DELETE FROM deletions WHERE kind = ? AND id = ?", (kind, id))
 
@@ -254,12 +258,13 @@ class Transaction(ReadTransaction):
             self._connection.execute("UPDATE state SET compacted = ?", row)
 
 
-def _crc(kind: str, id: str, document: bytes) -> int:
+def checksum(kind: str, id: str, document: bytes) -> int:
+    """Return what the row of an object has as its ``crc``."""
     return zlib.crc32(document, zlib.crc32(f"{kind}\0{id}\0".encode()))
 
 
 def _checked(kind: str, id: str, document: bytes, crc: int) -> bytes:
     """Return the document if it is what was put: SQLite itself does not notice flipped bits inside a page."""
-    if _crc(kind, id, document) != crc:
+    if checksum(kind, id, document) != crc:
         raise SystemFailure(f"the database is damaged: {kind} {id} does not have its checksum")
     return document

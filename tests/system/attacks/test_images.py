@@ -380,30 +380,55 @@ def test_i8_users_and_directories_of_an_image(engine: Engine, field: dict[str, s
 # bit rot
 
 
-def test_f5_a_flipped_bit_in_a_row_is_told_and_not_used(fresh_engine: Engine) -> None:
+def edit_rows(engine: Engine, old: bytes, new: bytes) -> int:
+    """Change documents behind the store's back; return how many."""
+    with contextlib.closing(sqlite3.connect(engine.data_root / "boxship.db")) as database, database:
+        rows = database.execute("SELECT rowid, document FROM objects").fetchall()
+        hit = [(document.replace(old, new), number) for number, document in rows if old in document]
+        database.executemany("UPDATE objects SET document = ? WHERE rowid = ?", hit)
+        return len(hit)
+
+
+def test_f5_a_flipped_bit_in_a_row_is_put_right(fresh_engine: Engine) -> None:
+    engine = fresh_engine
+    bring(engine, "rot", Env=["SAFE=yes"])
+    engine.kill()
+    assert edit_rows(engine, b"SAFE=yes", b"SAFE=yer")
+    engine.start()
+    assert "had a flipped bit in image sha256:" in engine.log_text()
+    assert hostile.run(engine, "rot", "sh", "-c", "echo $SAFE").text == "yes\n"
+
+
+def test_f5_a_damaged_image_is_set_aside_and_the_rest_works(fresh_engine: Engine) -> None:
     engine = fresh_engine
     bring(engine, "rot", Env=["SAFE=yes"])
     id = hostile.start(engine, "busybox", "sleep", "1000")
     pid = hostile.inspect(engine, id)["State"]["Pid"]
+    layers = sorted(os.listdir(engine.data_root / "overlay2"))
     engine.kill()
-
-    def edit(old: bytes, new: bytes) -> int:
-        with contextlib.closing(sqlite3.connect(engine.data_root / "boxship.db")) as database, database:
-            rows = database.execute("SELECT rowid, document FROM objects").fetchall()
-            hit = [(document.replace(old, new), number) for number, document in rows if old in document]
-            database.executemany("UPDATE objects SET document = ? WHERE rowid = ?", hit)
-            return len(hit)
-
-    assert edit(b"SAFE=yes", b"SAFE=yer")
-    with pytest.raises(RuntimeError, match=r"failed to start daemon: the database is damaged: image sha256:\w+"):
-        engine.start()
-    assert "Traceback" not in engine.log_text()
-    assert Path(f"/proc/{pid}").exists()
-    engine.process = None
-    assert edit(b"SAFE=yer", b"SAFE=yes")
+    assert edit_rows(engine, b"SAFE=yes", b"SAFE=OFF")
     engine.start()
+    assert "is damaged and was set aside: it does not have its checksum" in engine.log_text()
     assert hostile.inspect(engine, id)["State"]["Pid"] == pid
+    assert hostile.call(engine, "GET", "/images/rot/json")[0] == 404
+    assert sorted(os.listdir(engine.data_root / "overlay2")) == layers
+    bring(engine, "rot", Env=["SAFE=yes"])
     assert hostile.run(engine, "rot", "sh", "-c", "echo $SAFE").text == "yes\n"
+
+
+def test_f5_a_damaged_container_is_set_aside_and_left_running(fresh_engine: Engine) -> None:
+    engine = fresh_engine
+    id = hostile.start(engine, "busybox", "sleep", "1234")
+    pid = hostile.inspect(engine, id)["State"]["Pid"]
+    other = hostile.start(engine, "busybox", "sleep", "1000")
+    engine.kill()
+    assert edit_rows(engine, b"1234", b"4321")
+    engine.start()
+    assert f"container {id} is damaged and was set aside" in engine.log_text()
+    assert Path(f"/proc/{pid}").exists()
+    assert [row["Id"] for row in engine.api("GET", "/containers/json?all=1")[1]] == [other]
+    assert (engine.data_root / "containers" / id).is_dir()
+    os.kill(pid, 9)
 
 
 def test_f5_a_flipped_bit_in_a_blob_never_leaves_the_engine(fresh_engine: Engine) -> None:
