@@ -298,3 +298,26 @@ def test_a_private_image_without_login_is_refused(engine: Engine, closed: PeerRe
     assert refused.stderr.strip() == (
         'Error response from daemon: Head "https://localhost:5443/v2/private/other/manifests/1": no basic auth credentials'
     )
+
+
+@pytest.mark.row("IMG-20")
+def test_a_manifest_list_is_made_pushed_and_pulled_by_platform(engine: Engine, registry: PeerRegistry) -> None:
+    digest = pushed(engine, "localhost:5000/multi/box:1")
+    target, image = "localhost:5000/multi/list:1", "localhost:5000/multi/box:1"
+    assert engine.boxship("manifest", "create", target, image).stdout == f"Created manifest list {target}\n"
+    again = engine.boxship("manifest", "create", target, image, check=False)
+    assert again.stderr.strip() == "refusing to amend an existing manifest list with no --amend flag"
+    engine.boxship("manifest", "annotate", "--arch", "arm64", "--variant", "v8", target, image)
+    local = engine.boxship("manifest", "inspect", target).stdout
+    assert json.loads(local)["manifests"][0]["platform"] == {"architecture": "arm64", "os": "linux", "variant": "v8"}
+    assert engine.docker("manifest", "inspect", target).stdout == local  # the docker CLI reads the same files
+    lines = engine.boxship("manifest", "push", target).stdout.splitlines()
+    assert lines[0] == f"Pushed ref localhost:5000/multi/list@{digest} with digest: {digest}"
+    engine.boxship("manifest", "rm", target)
+    gone = engine.boxship("manifest", "rm", target, check=False)
+    assert (gone.returncode, gone.stderr.strip()) == (1, f"No such manifest: {target}")
+    assert engine.boxship("manifest", "inspect", target).stdout == local
+    refused = engine.docker("pull", target, check=False)
+    assert refused.stderr.strip() == "no matching manifest for linux/amd64 in the manifest list entries"
+    pulled = engine.docker("pull", "--platform", "linux/arm64", target).stdout
+    assert f"Digest: {lines[-1]}" in pulled
