@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import http.server
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from boxship.base import failpoints
+from boxship.registry.server.htpasswd import make_line
 from harness.engine import SOURCE
 from harness.registry_server import OCI_MANIFEST, RegistryServer, digest_of
 from harness.waiting import until
@@ -323,6 +325,26 @@ def test_a_cache_forgets_what_is_older_than_its_ttl(upstream: RegistryServer) ->
         assert client.call("GET", f"/v2/app/blobs/{digest_of(b'cached')}").body == b"cached"
         until(lambda: b"registry_manifests 0.0" in client.call("GET", "/metrics").body and not cache.blob_files())
         assert client.call("GET", path, headers=ACCEPT).headers["Docker-Content-Digest"] == pushed["digest"]
+
+
+@pytest.mark.parametrize("auth", [{}, {"issuer": {}}], ids=["password", "token"])
+def test_a_cache_signs_in_where_it_fetches(tmp_path: Path, auth: dict[str, Any]) -> None:
+    users = tmp_path / "htpasswd"
+    users.write_text(make_line("cache", "secret"))
+    with running({"auth": {"htpasswd": {"path": str(users)}, **auth}}) as origin:
+        admin = "Basic " + base64.b64encode(b"cache:secret").decode()
+        if auth:
+            answer = origin.client(authorization=admin).call(
+                "GET", "/token?service=registry&scope=repository:app:pull,push"
+            )
+            admin = f"Bearer {answer.json['token']}"
+        origin.client(authorization=admin).push_image("app", "v1", [b"guarded"])
+        known = {"remoteurl": origin.url, "username": "cache", "password": "secret"}
+        with running({"proxy": known}) as cache:
+            assert cache.client().call("GET", "/v2/app/manifests/v1", headers=ACCEPT).status == 200
+            assert cache.client().call("GET", f"/v2/app/blobs/{digest_of(b'guarded')}").body == b"guarded"
+        with running({"proxy": {"remoteurl": origin.url}}) as stranger:
+            assert stranger.client().call("GET", "/v2/app/manifests/v1", headers=ACCEPT).status == 404
 
 
 def test_a_cache_takes_no_pushes(upstream: RegistryServer) -> None:

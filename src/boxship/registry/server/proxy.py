@@ -259,7 +259,8 @@ class Proxy:
             return self._basic
         values = dict(_CHALLENGE.findall(rest))
         realm = urlsplit(values.get("realm", ""))
-        if scheme.lower() != "bearer" or realm.scheme not in ("http", "https"):
+        plain = self._url.startswith("http:")
+        if scheme.lower() != "bearer" or realm.scheme not in (("http", "https") if plain else ("https",)):
             return ""
         assert self._http is not None
         # A password goes to this registry or over TLS, nowhere else.
