@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic
 
 from boxship.cli.command import ExitError, write
 from boxship.cli.units import decimal_size
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 50
 WIDE = 110  # columns from which the bar is shown
+SETTLED = 0.5  # seconds after which a speed means something
 
 
 class Progress:
@@ -23,6 +25,7 @@ class Progress:
         self._descriptor = descriptor
         self._terminal = os.isatty(descriptor)
         self._rows: dict[str, int] = {}
+        self._rates: dict[str, Rate] = {}
 
     def show(self, messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Show all messages; return the auxiliary ones. Raises ExitError for an error message."""
@@ -44,8 +47,14 @@ class Progress:
             if not bar:
                 self._write(_line(message) + ("" if "stream" in message else "\n"))
             return
+        if bar and layer:
+            rate = self._rates.get(layer)
+            if rate is None or rate.action != message.get("status"):
+                rate = self._rates[layer] = Rate(str(message.get("status")), monotonic())
+            bar += rate.text(message["progressDetail"], monotonic())
         if not layer or not (message.get("progressDetail") is not None or layer in self._rows):
             self._rows.clear()
+            self._rates.clear()
             self._write(_line(message) + ("" if "stream" in message else "\n"))
             return
         row = self._rows.get(layer)
@@ -62,6 +71,29 @@ class Progress:
         if not self._terminal:
             return 0
         return os.get_terminal_size(self._descriptor).columns
+
+
+class Rate:
+    """How fast one bar moves, and how long it will take: from its first state on."""
+
+    def __init__(self, action: str, now: float) -> None:
+        self.action = action
+        self._began = now
+        self._from: int | None = None
+
+    def text(self, detail: dict[str, Any], now: float) -> str:
+        """Return ``"  12.3MB/s  4s"``, empty while nothing can be said; ``now`` is seconds of a monotonic clock."""
+        if detail.get("units"):
+            return ""
+        current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+        if self._from is None:
+            self._from = current
+        passed = now - self._began
+        if passed < SETTLED or current <= self._from:
+            return ""
+        speed = (current - self._from) / passed
+        left = f"  {int((total - current) / speed) + 1}s" if total > current else ""
+        return f"  {decimal_size(speed, 3)}/s{left}"
 
 
 def _line(message: dict[str, Any]) -> str:

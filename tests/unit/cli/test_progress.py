@@ -9,7 +9,7 @@ import pytest
 from boxship.cli.command import ExitError
 from boxship.cli.commands.events import event_line
 from boxship.cli.commands.stats import cpu_percent, disk_bytes, memory_used
-from boxship.cli.progress import Progress, progress_text
+from boxship.cli.progress import Progress, Rate, progress_text
 
 
 @pytest.mark.row("CLI-21")
@@ -69,3 +69,11 @@ def test_an_event_is_one_line(monkeypatch) -> None:
         "timeNano": 1357133017000000005,
     }
     assert event_line(event) == "2013-01-02T13:23:37.000000005Z container die abc (exitCode=0, name=web)"
+
+
+def test_a_bar_tells_its_speed_and_the_time_left():
+    rate = Rate("Downloading", 100.0)
+    assert rate.text({"current": 0, "total": 10_000_000}, 100.0) == ""
+    assert rate.text({"current": 2_000_000, "total": 10_000_000}, 101.0) == "  2MB/s  5s"
+    assert rate.text({"current": 10_000_000, "total": 10_000_000}, 102.0) == "  5MB/s"
+    assert rate.text({"current": 3, "total": 5, "units": "steps"}, 103.0) == ""
