@@ -54,6 +54,7 @@ class Pump:
     """Moves bytes between this process's stdio and a hijacked connection until the container's output ends.
 
     ``detach_keys`` are looked for in stdin unless empty. ``on_signal`` is called with each signal that ``signals`` caught.
+    ``watch_stdout`` ends it as soon as nobody reads stdout, also while there is nothing to write.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Pump:
         detach_keys: bytes = b"",
         signals: SignalEvents | None = None,
         on_signal: Callable[[int], None] | None = None,
+        watch_stdout: bool = False,
     ) -> None:
         self._stream = stream
+        self._watch_stdout = watch_stdout
         self._leftover = leftover
         self._stdin = stdin
         self._signals = signals
@@ -88,6 +91,8 @@ class Pump:
             poller.register(STDIN, POLLIN)
         if self._signals is not None:
             poller.register(self._signals.fileno(), POLLIN)
+        if self._watch_stdout:
+            poller.register(STDOUT, 0)
         self._stream.setblocking(False)
         while True:
             for descriptor, events in poller.poll():
@@ -99,6 +104,8 @@ class Pump:
                 elif descriptor == STDIN:
                     if self._read_input(poller, connection):
                         return True
+                elif descriptor == STDOUT:
+                    return False
                 elif self._signals is not None and self._on_signal is not None:
                     for number in self._signals.take():
                         self._on_signal(number)

@@ -232,6 +232,8 @@ def _query_text(value: object) -> str:
 
 def _host_header(host: str) -> str:
     scheme, _, rest = host.partition("://")
+    if scheme == "ssh":
+        return "docker.example.com"  # it shows in the texts of errors
     return rest.partition("/")[0] if scheme == "tcp" else "api.moby.localhost"
 
 

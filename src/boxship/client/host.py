@@ -15,7 +15,6 @@ from _socket import (
     TCP_NODELAY,
     getaddrinfo,
     socket,
-    socketpair,
 )
 
 from boxship.client.errors import HostError, UnreachableError
@@ -66,6 +65,9 @@ def parse_host(text: str, *, tls: bool = False) -> str:
         case "tcp" | "http" | "https":
             return f"tcp://{_complete(rest, text, tls=tls)}"
         case "ssh":
+            from boxship.client.ssh import ssh_command
+
+            ssh_command(text)  # says what is wrong with the address
             return text
         case _:
             raise HostError(f"invalid bind address format: {text}")
@@ -94,7 +96,9 @@ def dial(host: str, tls: TlsFiles | None) -> Stream:
         if scheme == "unix":
             return _dial_unix(rest)
         if scheme == "ssh":
-            return _dial_ssh(rest)
+            from boxship.client.ssh import SshStream
+
+            return SshStream(host)
         return _dial_tcp(rest.partition("/")[0], tls)
     except PermissionError as exc:
         raise HostError(
@@ -135,22 +139,3 @@ def _wrap_tls(stream: socket, name: str, tls: TlsFiles) -> Stream:
     from boxship.client.tls import TlsStream
 
     return TlsStream(stream, name, tls)
-
-
-def _dial_ssh(address: str) -> Stream:
-    """Start ``ssh`` with the engine's ``system dial-stdio`` at the other end; its stdio is the stream."""
-    import subprocess
-
-    user_host, _, _path = address.partition("/")
-    user, at, host = user_host.rpartition("@")
-    name, colon, port = host.partition(":")
-    command = ["ssh", "-o", "ConnectTimeout=30", "-T"]
-    if at:
-        command += ["-l", user]
-    if colon:
-        command += ["-p", port]
-    near, far = socketpair()
-    program = os.environ.get("BOXSHIP_SSH_COMMAND", "boxship system dial-stdio")
-    subprocess.Popen([*command, "--", name, *program.split()], stdin=far.fileno(), stdout=far.fileno())
-    far.close()
-    return near

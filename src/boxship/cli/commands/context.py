@@ -9,7 +9,8 @@ from boxship.cli.flags import JSON_FORMAT, TABLE_FORMAT, Flag
 from boxship.cli.table import Listing
 from boxship.client import jsontext
 from boxship.client.config import DEFAULT_CONTEXT, context_directories, context_name, read_file
-from boxship.client.host import default_host
+from boxship.client.errors import HostError
+from boxship.client.host import default_host, parse_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,25 +187,62 @@ def create(session: Session, values: Values) -> int:
     check_name(name)
     if name in names(session):
         raise ExitError(f'context "{name}" already exists')
+    source = values.text("from")
     options = _endpoint_options(values)
-    source = values.text("from") or options.pop("from", "")
-    if source or not options:
-        endpoint = dict(read(session, source or current(session))["Endpoints"]["docker"])
-    else:
-        endpoint = {
-            "Host": options.get("host", ""),
-            "SkipTLSVerify": options.get("skip-tls-verify", "").lower() in ("1", "true"),
-        }
-    meta, tls = context_directories(name, session.config)
-    os.makedirs(meta, 0o755, exist_ok=True)
+    endpoint, source = _endpoint(session, options, source or ("" if options else current(session)))
     metadata = {"Description": values.text("description")} if values.text("description") else {}
-    document = {"Name": name, "Metadata": metadata, "Endpoints": {"docker": endpoint}}
-    with open(f"{meta}/meta.json", "w", encoding="utf-8") as file:
-        file.write(jsontext.dumps(document))
-    _copy_tls(session, options, source, f"{tls}/docker")
+    write_meta(session, {"Name": name, "Metadata": metadata, "Endpoints": {"docker": endpoint}})
+    _copy_tls(session, options, source, f"{context_directories(name, session.config)[1]}/docker")
     session.line(name)
     session.error(f'Successfully created context "{name}"')
     return 0
+
+
+def update(session: Session, values: Values) -> int:
+    """Change a context's description or endpoint; what is not named stays."""
+    import shutil
+
+    name = values.arguments[0]
+    check_name(name)
+    context = read(session, name)
+    document = {key: context[key] for key in ("Name", "Metadata", "Endpoints")}
+    options = _endpoint_options(values)
+    if values.text("description"):
+        document["Metadata"] = {**document["Metadata"], "Description": values.text("description")}
+    if options:
+        endpoint, source = _endpoint(session, options, "")
+        document["Endpoints"] = {**document["Endpoints"], "docker": endpoint}
+        if source != name:
+            tls = f"{context_directories(name, session.config)[1]}/docker"
+            shutil.rmtree(tls, ignore_errors=True)
+            _copy_tls(session, options, source, tls)
+    write_meta(session, document)
+    session.line(name)
+    session.error(f'Successfully updated context "{name}"')
+    return 0
+
+
+def write_meta(session: Session, document: Context) -> None:
+    """Keep a context's name, metadata and endpoints: the whole file or the one before."""
+    meta, _ = context_directories(document["Name"], session.config)
+    os.makedirs(meta, 0o755, exist_ok=True)
+    temporary = f"{meta}/meta.json.{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(jsontext.dumps(document))
+    os.replace(temporary, f"{meta}/meta.json")
+
+
+def _endpoint(session: Session, options: dict[str, str], source: str) -> tuple[Context, str]:
+    """Return the endpoint that ``options`` describe, or a copy of another context's, and that one's name."""
+    source = source or options.pop("from", "")
+    if source:
+        return dict(read(session, source)["Endpoints"]["docker"]), source
+    host = options.get("host", "")
+    try:
+        parse_host(host)
+    except HostError as exc:
+        raise ExitError(f"unable to create docker endpoint config: {exc}") from exc
+    return {"Host": host, "SkipTLSVerify": options.get("skip-tls-verify", "").lower() in ("1", "true")}, ""
 
 
 def _endpoint_options(values: Values) -> dict[str, str]:
@@ -213,7 +251,7 @@ def _endpoint_options(values: Values) -> dict[str, str]:
         for pair in text.split(","):
             key, equals, value = pair.partition("=")
             if not equals or key not in ENDPOINT_KEYS:
-                raise ExitError(f'unable to create docker endpoint config: unrecognized config key: "{key}"')
+                raise ExitError(f"unable to create docker endpoint config: unrecognized config key: {key}")
             options[key] = value
     return options
 
@@ -262,6 +300,11 @@ def remove(session: Session, values: Values) -> int:
     return 0
 
 
+CHANGE_FLAGS = (
+    Flag("description", "string", "Description of the context"),
+    Flag("docker", "stringToString", "set the docker endpoint", shown="(default [])"),
+)
+
 COMMANDS = {
     "context ls": Command("[OPTIONS]", ls, (TABLE_FORMAT, Flag("quiet", "bool", "Only show context names", short="q"))),
     "context show": Command("", show),
@@ -270,14 +313,18 @@ COMMANDS = {
     "context create": Command(
         "[OPTIONS] CONTEXT",
         create,
-        (
-            Flag("description", "string", "Description of the context"),
-            Flag("docker", "stringToString", "set the docker endpoint", shown="(default [])"),
-            Flag("from", "string", "create context from a named context"),
-        ),
+        (*CHANGE_FLAGS, Flag("from", "string", "create context from a named context")),
         least=1,
         most=1,
         extra=ENDPOINT_HELP,
+    ),
+    "context update": Command(
+        "[OPTIONS] CONTEXT",
+        update,
+        CHANGE_FLAGS,
+        least=1,
+        most=1,
+        extra=ENDPOINT_HELP.replace("context create my-context", "context update my-context"),
     ),
     "context rm": Command(
         "CONTEXT [CONTEXT...]",

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, _values: Values) -> int:
-    """Move bytes both ways until the engine closes."""
+    """Move bytes both ways until the engine closes, or until who asked has gone."""
     stream = dial(session.endpoint.host, session.endpoint.tls)
-    Pump(stream, b"", multiplexed=False, stdin=True).run()
+    Pump(stream, b"", multiplexed=False, stdin=True, watch_stdout=True).run()
     return 0
 
 
