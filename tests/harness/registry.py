@@ -45,6 +45,7 @@ class PeerRegistry:
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(self.root / "data")}, "delete": {"enabled": True}},
             "http": http,
+            "validation": {"manifests": {"urls": {"allow": ["^http://localhost:"]}}},
         }
         if users:
             lines = [_htpasswd(name, password) for name, password in users.items()]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import os
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from harness.engine import Engine
 from harness.images import import_busybox
@@ -321,3 +326,116 @@ def test_a_manifest_list_is_made_pushed_and_pulled_by_platform(engine: Engine, r
     assert refused.stderr.strip() == "no matching manifest for linux/amd64 in the manifest list entries"
     pulled = engine.docker("pull", "--platform", "linux/arm64", target).stdout
     assert f"Digest: {lines[-1]}" in pulled
+
+
+@pytest.mark.row("IMG-21")
+def test_zstd_plain_and_foreign_layers_are_pulled(engine: Engine, registry: PeerRegistry) -> None:
+    """An OCI image made by hand: a zstd layer, an uncompressed one, and one that only a URL has."""
+    parts = {name: _tar(name) for name in ("zstd", "plain", "foreign")}
+    blobs = {
+        "zstd": zstandard.compress(parts["zstd"]),
+        "plain": parts["plain"],
+        "foreign": gzip.compress(parts["foreign"]),
+    }
+    upload(registry, "store/of/urls", blobs["foreign"])
+    url = f"http://localhost:5000/v2/store/of/urls/blobs/{digest_of(blobs['foreign'])}"
+    kind = "application/vnd.oci.image.layer.{}"
+    types = {"zstd": "v1.tar+zstd", "plain": "v1.tar", "foreign": "nondistributable.v1.tar+gzip"}
+    layers = [
+        {
+            "mediaType": kind.format(types[name]),
+            "digest": digest_of(blob),
+            "size": len(blob),
+            **({"urls": [url]} if name == "foreign" else {}),
+        }
+        for name, blob in blobs.items()
+    ]
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["x"]},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(part) for part in parts.values()]},
+        }
+    ).encode()
+    for blob in (blobs["zstd"], blobs["plain"], config):
+        upload(registry, "kinds", blob)
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest_of(config),
+                "size": len(config),
+            },
+            "layers": layers,
+        }
+    ).encode()
+    put(registry, "/v2/kinds/manifests/1", manifest, "application/vnd.oci.image.manifest.v1+json")
+    engine.docker("pull", "localhost:5000/kinds:1")
+    id = engine.docker("create", "localhost:5000/kinds:1").stdout.strip()
+    for name in parts:
+        assert engine.docker("cp", f"{id}:/{name}", str(engine.root)).returncode == 0
+        assert (engine.root / name).read_text() == name
+    engine.docker("rm", id)
+    engine.docker("tag", "localhost:5000/kinds:1", "localhost:5000/kinds:2")
+    assert f"digest: {digest_of(manifest)}" in engine.docker("push", "localhost:5000/kinds:2").stdout
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def put(registry: PeerRegistry, path: str, data: bytes, media_type: str) -> None:
+    file = registry.root / "body"
+    file.write_bytes(data)
+    done = registry.curl(path, "-f", "-X", "PUT", "-H", f"Content-Type: {media_type}", "--data-binary", f"@{file}")
+    assert done.returncode == 0, done
+
+
+def upload(registry: PeerRegistry, repository: str, data: bytes) -> None:
+    head = registry.curl(f"/v2/{repository}/blobs/uploads/", "-X", "POST", "-D", "-", "-o", "/dev/null").stdout
+    location = next(line for line in head.splitlines() if line.lower().startswith("location: ")).split()[1]
+    path = "/" + location.split("/", 3)[3]
+    put(registry, f"{path}&digest={digest_of(data)}", data, "application/octet-stream")
+
+
+def _tar(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(name)
+        tar.addfile(entry, io.BytesIO(name.encode()))
+    return buffer.getvalue()
+
+
+def test_f3_a_full_disk_fails_the_pull_and_nothing_else(engine: Engine, registry: PeerRegistry) -> None:
+    source = engine.root / "noise"
+    source.mkdir(exist_ok=True)
+    (source / "noise").write_bytes(os.urandom(40 << 20))
+    engine.namespace.run("tar", "-C", str(source), "-cf", str(engine.root / "noise.tar"), ".")
+    engine.docker("import", str(engine.root / "noise.tar"), "localhost:5000/noise:1")
+    engine.docker("push", "localhost:5000/noise:1")
+    engine.docker("rmi", "localhost:5000/noise:1")
+    pushed(engine, "localhost:5000/small:1")
+    other = Engine(namespace=engine.namespace)
+    try:
+        other.data_root.mkdir()
+        other.namespace.run("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(other.data_root))
+        other.start()
+        failed = other.docker("pull", "localhost:5000/noise:1", check=False)
+        assert failed.returncode == 1
+        assert failed.stderr.strip().endswith("no space left on device")
+        assert other.docker("images", "-q").stdout == ""
+        other.docker("image", "prune", "-f")
+        assert not list((other.data_root / "content" / "ingest").iterdir())
+        other.docker("pull", "localhost:5000/small:1")
+        run = other.docker("run", "--rm", "--network", "none", "localhost:5000/small:1", "echo", "lives")
+        assert run.stdout == "lives\n"
+        other.stop()
+    finally:
+        if other.process is not None:
+            other.kill()
+        other.namespace.run("umount", "-l", str(other.data_root), check=False)
+        other.close()
