@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from boxship.base.errors import InvalidInput
+from boxship.registry.server.config import load
 from boxship.registry.server.main import main, split_address
+from boxship.registry.server.service import open_storage
 
 
 @pytest.fixture
@@ -45,6 +49,30 @@ def test_a_wrong_configuration_ends_with_one_line(
     said = capsys.readouterr().err
     assert text in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("root_log")
+def test_flipped_bits_are_found_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", str(tmp_path))
+    storage = open_storage(load("", os.environ))
+    paths = {}
+    for data in (b"good", b"rotten", b"lost"):
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        (tmp_path / "new").write_bytes(data)
+        storage.blobs.keep("a", digest, str(tmp_path / "new"), len(data))
+        paths[data] = (digest, Path(storage.blobs.path(digest)))
+    storage.close()
+    assert main(["verify"]) == 0
+    paths[b"rotten"][1].write_bytes(b"rottem")
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().out == f"{paths[b'rotten'][0]}\n"
+    paths[b"lost"][1].unlink()
+    assert main(["repair"]) == 0
+    assert capsys.readouterr().out.splitlines() == [paths[b"lost"][0], paths[b"rotten"][0]]
+    assert main(["verify"]) == 0
+    assert [path.exists() for _, path in paths.values()] == [True, False, False]
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["serve", "a", "b"], ["htpasswd"]])

@@ -22,6 +22,7 @@ DATA = Flag(
     default="/var/lib/registry",
     shown='(default "/var/lib/registry")',
 )
+REPAIR = Flag("repair", "bool", "Remove damaged blobs, so that the next push brings them again")
 GRACE = Flag("gc-grace", "duration", "How long blobs without a manifest are kept", default="1h", shown="(default 1h)")
 UNTAGGED = Flag(
     "gc-untagged",
@@ -76,6 +77,11 @@ def collect(_session: Session, values: Values) -> int:
     return _become("garbage-collect", values.arguments, _environment(values))
 
 
+def verify(_session: Session, values: Values) -> int:
+    """Become a check of all blobs."""
+    return _become("repair" if values.is_set("repair") else "verify", values.arguments, _environment(values))
+
+
 def htpasswd(_session: Session, values: Values) -> int:
     """Become the maker of a line for the file of users."""
     return _become("htpasswd", values.arguments, {})
@@ -110,4 +116,5 @@ COMMANDS = {
         extra="Reads the password from stdin and prints a line for the file of users.",
     ),
     "registry serve": Command("[OPTIONS] [CONFIG]", serve, SERVE_FLAGS, most=1),
+    "registry verify": Command("[OPTIONS] [CONFIG]", verify, (DATA, REPAIR), most=1),
 }

@@ -12,6 +12,7 @@ live in memory: a collection after a start waits for the grace, as if all had be
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import sqlite3
@@ -151,6 +152,30 @@ class Blobs:
             limit = time.monotonic() - grace
             self._touched = {key: moment for key, moment in self._touched.items() if moment > limit}
 
+    def damaged(self) -> Iterator[str]:
+        """Read all blobs and yield the digests of those whose file is no longer what its name says."""
+        with self._database.read() as connection:
+            digests = [row[0] for row in connection.execute("SELECT digest FROM blobs ORDER BY digest")]
+        for digest in digests:
+            algorithm, encoded = parse(digest)
+            try:
+                with open(self.path(digest), "rb") as file:
+                    found = hashlib.file_digest(file, algorithm).hexdigest()
+            except FileNotFoundError:
+                continue  # collected meanwhile
+            except OSError:
+                found = ""  # the disk can't read it any more
+            if found != encoded:
+                yield digest
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Remove blobs, whoever refers to them, so that clients upload them again."""
+        with self.removing() as (connection, gone):
+            for digest in digests:
+                connection.execute("DELETE FROM links WHERE digest = ?", (digest,))
+                connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
+                gone.append(digest)
+
     def totals(self) -> tuple[int, int]:
         """Return how many blobs there are, and their bytes."""
         with self._database.read() as connection:
@@ -169,7 +194,7 @@ class Blobs:
                 removed += 1
         missing = sorted(rows - found)
         if missing:
-            self._forget(missing)
+            self.forget(missing)
         return Repaired(removed, missing)
 
     def _files(self) -> Iterator[tuple[str, str]]:
@@ -179,12 +204,6 @@ class Blobs:
                 folder = os.path.join(top, prefix)
                 for name in os.listdir(folder):
                     yield f"{algorithm}:{name}", os.path.join(folder, name)
-
-    def _forget(self, missing: Sequence[str]) -> None:
-        with self._database.write(removing=True) as connection:
-            for digest in missing:
-                connection.execute("DELETE FROM links WHERE digest = ?", (digest,))
-                connection.execute("DELETE FROM blobs WHERE digest = ?", (digest,))
 
 
 def _unlink(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The program: ``serve``, ``garbage-collect`` and ``htpasswd``, as ``boxship registry`` starts it.
+"""The program: ``serve``, ``garbage-collect``, ``verify``, ``repair`` and ``htpasswd``, as ``boxship registry`` starts it.
 
 Prints nothing on the way but its log; ends with 1 and one line when the configuration, the storage or the address can't be
 used.
@@ -29,7 +29,7 @@ from boxship.registry.server.service import Service, Storage, open_access, open_
 
 log = logging.getLogger("boxship.registry")
 
-USAGE = "usage: registry serve [CONFIG] | registry garbage-collect [CONFIG] | registry htpasswd USER"
+USAGE = "usage: registry serve|garbage-collect|verify|repair [CONFIG] | registry htpasswd USER"
 BACKLOG = 1024
 KEEPALIVE = 75.0  # seconds a connection may stay without a request
 _LEVELS = {"panic": 50, "fatal": 50, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 10}
@@ -47,6 +47,8 @@ def main(words: Sequence[str]) -> int:
                 config = _load(rest[0] if rest else "")
                 _start_log(config)
                 return asyncio.run(serve(config) if words[0] == "serve" else collect(config))
+            case ["verify" | "repair", *rest] if len(rest) <= 1:
+                return verify(_load(rest[0] if rest else ""), repair=words[0] == "repair")
             case ["htpasswd", user]:
                 print(make_line(user, sys.stdin.readline().rstrip("\n")))
                 return 0
@@ -112,6 +114,23 @@ async def collect(config: Config) -> int:
     for name, value in done._asdict().items():
         print(f"{name}: {value}")
     return 0
+
+
+def verify(config: Config, *, repair: bool) -> int:
+    """Read every blob of a registry that does not run and print the damaged ones; ``repair`` removes them.
+
+    A removed blob comes back with the next push of an image that has it. Returns 1 if any is damaged still.
+    """
+    storage = open_storage(config)
+    try:
+        lost = [*storage.blobs.repaired.missing, *storage.blobs.damaged()]
+        for digest in lost:
+            print(digest)
+        if repair:
+            storage.blobs.forget(lost)
+    finally:
+        storage.close()
+    return 1 if lost and not repair else 0
 
 
 async def _run(config: Config, runner: web.AppRunner, service: Service) -> None:
