@@ -97,7 +97,7 @@ class ImageService:
 
     async def list(self, *, all: bool, filters: Filters, shared_size: bool, digests: bool) -> Rows:
         """Return the rows of ``image ls``, newest first. Raises InvalidInput for a filter that is not known."""
-        del digests  # images that were not pulled have none
+        del digests  # they are in every row
         users = list(self._users())
         return await asyncio.to_thread(listing.rows, self._catalog, users, filters, all=all, shared_size=shared_size)
 

@@ -279,6 +279,7 @@ def _ranges(registry: PeerRegistry) -> list[int]:
 
 @pytest.mark.row("RUN-01")
 @pytest.mark.row("API-12")
+@pytest.mark.row("IMG-08")
 def test_run_pulls_what_is_missing_and_only_then(engine: Engine, registry: PeerRegistry) -> None:
     name = "localhost:5000/run/box:1"
     pushed(engine, name)

@@ -173,7 +173,6 @@ def test_hello_world_is_built_in(bench) -> None:
     assert pull(bench, "docker.io/library/hello-world", "")[-1]["status"].startswith("Status: Image is up to date")
 
 
-@pytest.mark.row("IMG-08")
 def test_a_pull_from_where_nobody_listens_says_so_in_docker_s_words(bench) -> None:
     with pytest.raises(BoxshipError) as caught:
         pull(bench, "localhost:1/nginx", "1.25")

@@ -85,11 +85,6 @@ class Repository:
         async with self.call("GET", f"{self.endpoint.url}/v2/", push=push) as answer:
             await answer.document()
 
-    async def manifest_exists(self, reference: str) -> bool:
-        """Return whether the registry has that manifest."""
-        async with self.call("HEAD", f"/manifests/{reference}", headers={"Accept": ACCEPTED}, missing=True) as answer:
-            return answer.status < 400
-
     async def tags(self) -> Sequence[str]:
         """Return all tags of the repository. Raises NameUnknown, Misbehaved for what is no list or has no end."""
         return [tag for tag in await self._list("/tags/list", "tags") if _TAG.fullmatch(tag)]
