@@ -1,7 +1,8 @@
 """Dockerfile instructions that change an image's configuration, for ``import --change`` and ``commit --change``.
 
 Words as in the Dockerfile reference: an instruction's arguments are in *exec form* when they are a JSON list of strings, in
-*shell form* otherwise. Errors are Docker's.
+*shell form* otherwise. Variables are those that the configuration sets before an instruction (``images.words``). Errors are
+Docker's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.images.words import expand, expand_list
 from boxship.spec.docker.container import ContainerConfig, HealthConfig
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -26,14 +28,23 @@ _MINIMUM_NS = 10**6
 
 
 def apply(config: ContainerConfig, changes: Iterable[str]) -> ContainerConfig:
-    """Return ``config`` with the instructions carried out in order. Raises InvalidInput."""
-    for change in changes:
-        for line in _lines(change):
-            name, _, arguments = line.partition(" ")
-            instruction = _INSTRUCTIONS.get(name.upper())
-            if instruction is None:
-                raise InvalidInput(f"{name.lower()} is not a valid change command")
-            config = instruction(config, arguments.strip())
+    """Return ``config`` with the instructions carried out in order; a new entrypoint takes the old command away.
+
+    Raises InvalidInput.
+    """
+    given = list(changes)
+    lines = [line.partition(" ") for line in _lines("\n".join(given))]
+    if given and not lines:
+        raise InvalidInput("file with no instructions")
+    command_given = False
+    for name, _, arguments in lines:
+        instruction = _INSTRUCTIONS.get(name.upper())
+        if instruction is None:
+            raise InvalidInput(f"{name.lower()} is not a valid change command")
+        config = instruction(config, arguments.strip())
+        command_given = command_given or instruction is _cmd
+        if instruction is _entrypoint and config.entrypoint and not command_given:
+            config = msgspec.structs.replace(config, cmd=None)
     return config
 
 
@@ -57,46 +68,42 @@ def _exec_form(text: str) -> list[str] | None:
     return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
-def _words(text: str, *, quotes: bool = False) -> list[str]:
-    """Split at spaces that are neither quoted nor escaped; quotes and backslashes are kept unless ``quotes``."""
+def _words(text: str) -> list[str]:
+    """Split at spaces that are neither quoted nor escaped; quotes and backslashes are kept."""
     words: list[str] = []
-    current, started, quote, position = "", False, "", 0
+    current, quote, position = "", "", 0
     while position < len(text):
         character = text[position]
         position += 1
         if character == "\\" and quote != "'" and position < len(text):
-            current += text[position] if quotes else character + text[position]
+            character += text[position]
             position += 1
-            started = True
         elif quote:
-            if character == quote:
-                quote = ""
-            if (character != quote and quote) or not quotes:
-                current += character
+            quote = "" if character == quote else quote
         elif character in "\"'":
-            quote, started = character, True
-            current += "" if quotes else character
+            quote = character
         elif character == " ":
-            if started:
-                words.append(current)
-            current, started = "", False
-        else:
-            current += character
-            started = True
-    if started:
-        words.append(current)
-    return words
+            words += [current] if current else []
+            current = ""
+            continue
+        current += character
+    return [*words, current] if current else words
 
 
-def _pairs(name: str, text: str) -> list[tuple[str, str]]:
+def _variables(config: ContainerConfig) -> dict[str, str]:
+    return {key: value for key, _, value in (entry.partition("=") for entry in config.env or ())}
+
+
+def _pairs(name: str, config: ContainerConfig, text: str) -> list[tuple[str, str]]:
     """Return the ``key=value`` arguments of ENV and LABEL; the old form is one key and the rest of the line."""
     if not text:
         raise InvalidInput(f"{name} requires at least one argument")
+    variables = _variables(config)
     if "=" not in _words(text)[0]:
         key, space, value = text.partition(" ")
         if not space:
             raise InvalidInput(f"{name} must have two arguments")
-        return [(key, " ".join(_words(value.strip(), quotes=True)))]
+        return [(expand(key, variables), expand(value.strip(), variables))]
     pairs = []
     for word in _words(text):
         key, equals, value = word.partition("=")
@@ -104,43 +111,40 @@ def _pairs(name: str, text: str) -> list[tuple[str, str]]:
             raise InvalidInput(f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
         if not key:
             raise InvalidInput(f"{name} names can not be blank")
-        unquoted = _words(value, quotes=True)
-        pairs.append((_words(key, quotes=True)[0], unquoted[0] if unquoted else ""))
+        pairs.append((expand(key, variables), expand(value, variables)))
     return pairs
 
 
 def _list(text: str) -> list[str]:
     words = _exec_form(text)
-    return _words(text, quotes=True) if words is None else words
+    return text.split() if words is None else words
 
 
-def _one(name: str, text: str) -> str:
+def _one(name: str, config: ContainerConfig, text: str) -> str:
     if not text:
         raise InvalidInput(f"{name} requires exactly one argument")
-    words = _words(text, quotes=True)
-    return " ".join(words)
+    return expand(text, _variables(config))
 
 
 def _command(config: ContainerConfig, text: str) -> list[str]:
     words = _exec_form(text)
-    return [*(config.shell or DEFAULT_SHELL), text] if words is None else words
+    return [*(config.shell or DEFAULT_SHELL), *([text] if text else [])] if words is None else words
 
 
 # instructions
 
 
 def _cmd(config: ContainerConfig, text: str) -> ContainerConfig:
-    return msgspec.structs.replace(config, cmd=_command(config, text) if text else None)
+    return msgspec.structs.replace(config, cmd=_command(config, text))
 
 
 def _entrypoint(config: ContainerConfig, text: str) -> ContainerConfig:
-    entrypoint = _command(config, text) if text else None
-    return msgspec.structs.replace(config, entrypoint=entrypoint or None)
+    return msgspec.structs.replace(config, entrypoint=(_command(config, text) if text else None) or None)
 
 
 def _env(config: ContainerConfig, text: str) -> ContainerConfig:
     env = list(config.env or ())
-    for key, value in _pairs("ENV", text):
+    for key, value in _pairs("ENV", config, text):
         places = [index for index, entry in enumerate(env) if entry.partition("=")[0] == key]
         if places:
             env[places[0]] = f"{key}={value}"
@@ -153,7 +157,8 @@ def _expose(config: ContainerConfig, text: str) -> ContainerConfig:
     if not text:
         raise InvalidInput("EXPOSE requires at least one argument")
     ports = dict(config.exposed_ports or {})
-    for word in _words(text, quotes=True):
+    variables = _variables(config)
+    for word in (word for typed in text.split() for word in expand_list(typed, variables)):
         match = _PORTS.fullmatch(word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if match is None or not 0 < first <= last <= 65535:
@@ -166,7 +171,7 @@ def _expose(config: ContainerConfig, text: str) -> ContainerConfig:
 
 
 def _label(config: ContainerConfig, text: str) -> ContainerConfig:
-    return msgspec.structs.replace(config, labels={**(config.labels or {}), **dict(_pairs("LABEL", text))})
+    return msgspec.structs.replace(config, labels={**(config.labels or {}), **dict(_pairs("LABEL", config, text))})
 
 
 def _on_build(config: ContainerConfig, text: str) -> ContainerConfig:
@@ -181,11 +186,11 @@ def _on_build(config: ContainerConfig, text: str) -> ContainerConfig:
 
 
 def _user(config: ContainerConfig, text: str) -> ContainerConfig:
-    return msgspec.structs.replace(config, user=_one("USER", text))
+    return msgspec.structs.replace(config, user=_one("USER", config, text))
 
 
 def _volume(config: ContainerConfig, text: str) -> ContainerConfig:
-    paths = [path.strip() for path in _list(text)]
+    paths = [expand(path, _variables(config)).strip() for path in _list(text)]
     if not paths:
         raise InvalidInput("VOLUME requires at least one argument")
     if "" in paths:
@@ -194,12 +199,12 @@ def _volume(config: ContainerConfig, text: str) -> ContainerConfig:
 
 
 def _workdir(config: ContainerConfig, text: str) -> ContainerConfig:
-    path = posixpath.join("/", config.working_dir, _one("WORKDIR", text))
+    path = posixpath.join("/", config.working_dir, _one("WORKDIR", config, text))
     return msgspec.structs.replace(config, working_dir="/" + posixpath.normpath(path).lstrip("/"))
 
 
 def _stop_signal(config: ContainerConfig, text: str) -> ContainerConfig:
-    signal = _one("STOPSIGNAL", text)
+    signal = _one("STOPSIGNAL", config, text)
     if not re.fullmatch(r"(?:SIG)?[A-Z0-9+-]{1,16}", signal, re.ASCII | re.IGNORECASE):
         raise InvalidInput(f"Invalid signal: {signal}")
     return msgspec.structs.replace(config, stop_signal=signal)

@@ -41,6 +41,13 @@ from boxship.spec.docker.container import ContainerConfig, HealthConfig
             HealthConfig(test=["CMD-SHELL", "curl x"], interval=5 * 10**9, retries=2),
         ),
         (["CMD a\nUSER b"], "user", "b"),
+        (["ENV A=1 B=2", "ENV A=3 C=$A-${B}"], "env", ["A=3", "B=2", "C=1-2"]),
+        (["ENV A=", "ENV X=${A:-no} Y=${A:+yes} Z=$B"], "env", ["A=", "X=no", "Y=", "Z="]),
+        (["ENV A=b", "ENV C='$A' D=\\$A E=\"$A \\x\""], "env", ["A=b", "C=$A", "D=$A", "E=b \\x"]),
+        (["ENV P='80 90'", "EXPOSE $P/udp"], "exposed_ports", {"80/tcp": {}, "90/udp": {}}),
+        (["ENV P=/a", 'VOLUME ["$P/b"]'], "volumes", {"/a/b": {}}),
+        (["ENV P=/a", "WORKDIR $P/b"], "working_dir", "/a/b"),
+        (["CMD a", 'ENTRYPOINT ["b"]'], "cmd", ["/bin/sh", "-c", "a"]),
         (["# comment\nCMD a \\\n b"], "cmd", ["/bin/sh", "-c", "a  b"]),
     ],
 )
@@ -51,6 +58,17 @@ def test_an_instruction_changes_the_configuration(changes: list[str], field: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("", "file with no instructions"),
+        ("# nothing", "file with no instructions"),
+        (
+            'ENV A="x',
+            'failed to process "\\"x": unexpected end of statement while looking for matching double-quote',
+        ),
+        ("USER ${}", 'failed to process "${}": syntax error: bad substitution'),
+        ("USER ${A:?}", 'failed to process "${A:?}": A: is not allowed to be unset'),
+        ("USER ${A", """failed to process "${A": missing ':' in substitution"""),
+        ("USER ${A:-b", """failed to process "${A:-b": syntax error: missing '}'"""),
+        ("USER ${A:=b}", 'failed to process "${A:=b}": unsupported modifier (=) in substitution'),
         ("FOO bar", "foo is not a valid change command"),
         ("RUN x", "run is not a valid change command"),
         ("COPY a b", "copy is not a valid change command"),
@@ -72,3 +90,10 @@ def test_a_bad_instruction_gets_dockers_words(change: str, message: str) -> None
     with pytest.raises(InvalidInput) as caught:
         apply(ContainerConfig(), [change])
     assert str(caught.value) == message
+
+
+def test_a_new_entrypoint_takes_the_old_command_away_unless_a_command_came_with_it() -> None:
+    old = ContainerConfig(entrypoint=["old"], cmd=["argument"])
+    assert apply(old, ['ENTRYPOINT ["new"]']).cmd is None
+    assert apply(old, ['CMD ["b"]', 'ENTRYPOINT ["new"]']).cmd == ["b"]
+    assert apply(old, ["ENTRYPOINT []"]).cmd == ["argument"]

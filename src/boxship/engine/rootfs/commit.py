@@ -12,6 +12,8 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+import msgspec
+
 from boxship.base import clock
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
 from boxship.engine.container import Container
@@ -73,6 +75,8 @@ class CommitService:
         own = container.spec.config
         given = own if options.config is None else request.merge_image(options.config, own)
         config = instructions.apply(given, options.changes)
+        if config.entrypoint is None:  # also after ENTRYPOINT [], which takes nothing away: as in Docker
+            config = msgspec.structs.replace(config, entrypoint=own.entrypoint, cmd=config.cmd or own.cmd)
         async with container.lock, self._still(container, pause=options.pause):
             id = await threads.alone(lambda: self._store(container, config, options))
         if name is not None:
