@@ -12,7 +12,8 @@ from boxship.api.backend import Archives, CommitOptions, Commits
 from boxship.api.call import MAX_JSON, Call
 from boxship.api.decode import decode
 from boxship.api.images import upload
-from boxship.api.router import Kind, Level, Route
+from boxship.api.query import parse_query
+from boxship.api.router import Kind, Level, Route, parse_target
 from boxship.base.errors import InvalidInput
 from boxship.spec.docker.container import ContainerConfig, PathStat
 
@@ -80,7 +81,9 @@ class ArchiveRoutes:
 
 
 def _path(call: Call) -> str:
-    path = call.text("path")
+    """Return the name of a file, which need not be UTF-8 (``os.fsdecode``). Raises InvalidInput."""
+    fields = parse_query(parse_target(call.request.raw_path).query, errors="surrogateescape")
+    path = fields.get("path", [""])[0]
     if not path:
         raise InvalidInput("bad parameter: path cannot be empty")
     return path

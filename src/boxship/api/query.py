@@ -15,10 +15,10 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _TIMESTAMP = re.compile(r"(-?[0-9]{1,11})(?:\.([0-9]{1,9}))?")
 
 
-def parse_query(text: str) -> dict[str, list[str]]:
-    """Return the fields of a query string in order; escapes that are no UTF-8 become U+FFFD."""
+def parse_query(text: str, *, errors: str = "replace") -> dict[str, list[str]]:
+    """Return the fields of a query string in order; escapes that are no UTF-8 become U+FFFD, or what ``errors`` says."""
     try:
-        return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS, errors=errors)
     except ValueError as exc:
         raise InvalidInput(f"invalid query: {exc}") from exc
 

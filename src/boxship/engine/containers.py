@@ -21,6 +21,7 @@ from boxship.engine.processes.attach import AttachSession, check_attachable, par
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.rootfs.export import export
+from boxship.engine.rootfs.paths import shown
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
 from boxship.images import ImageService, NoSuchImage
@@ -303,7 +304,7 @@ class ContainerService:
         """Return what differs from the image."""
         container = self._index.find(ref)
         found = await asyncio.to_thread(self._snapshotter.changes, container.id)
-        return [{"Path": change.path, "Kind": _KINDS[change.kind]} for change in found]
+        return [{"Path": shown(change.path), "Kind": _KINDS[change.kind]} for change in found]
 
     async def export(self, ref: str) -> AsyncIterator[bytes]:
         """Return the container's files as a tar stream."""

@@ -220,11 +220,11 @@ def _stat(root_fd: int, path: str, ref: str) -> PathStat:
     with _translated(path, ref):
         found = paths.describe(root_fd, paths.absolute(path))
     return PathStat(
-        name=found.name,
+        name=paths.shown(found.name),
         size=found.status.st_size,
         mode=paths.go_mode(found.status.st_mode),
         mtime=_EPOCH if found.status.st_mtime_ns == 0 else clock.rfc3339(found.status.st_mtime_ns),
-        link_target=found.link_target,
+        link_target=paths.shown(found.link_target),
     )
 
 

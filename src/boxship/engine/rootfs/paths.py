@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from boxship.linux import fs
 
 _IN_ROOT = fs.RESOLVE_IN_ROOT | fs.RESOLVE_NO_MAGICLINKS
 _LINKS = 40  # as the kernel's own limit
+
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 _MQUEUE_MAGIC = 0x19800202  # linux/magic.h
 _KERNEL = frozenset(
@@ -61,6 +64,11 @@ def absolute(path: str) -> str:
 def last_name(path: str) -> str:
     """Return the last name of an absolute path: ``.`` of ``/a/.``, ``a`` of ``/a/``, ``/`` of the root."""
     return posixpath.basename(path.rstrip("/")) or "/"
+
+
+def shown(path: str) -> str:
+    """Return a path as JSON can hold it: each byte that is no UTF-8 (``os.fsdecode``) becomes U+FFFD, as in Docker."""
+    return _NOT_UTF8.sub("\N{REPLACEMENT CHARACTER}", path)
 
 
 def go_mode(mode: int) -> int:
