@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from boxship.cli import copying
 from boxship.cli.command import STDIN, STDOUT, Command, ExitError, write
@@ -94,7 +95,8 @@ def run(session: Session, values: Values) -> int:
 def _download(session: Session, values: Values, container: str, source: str, destination: str, *, quiet: bool) -> int:
     if destination != "-":
         destination = _local(destination)
-    _check_output(destination)
+    with _destination_errors():
+        _check_output(destination)
     rebased = ""
     if values.is_set("follow-link"):
         found = _stat(session, container, source)
@@ -110,7 +112,9 @@ def _download(session: Session, values: Values, container: str, source: str, des
         return 0
     mode = _decode(reader)["mode"]
     side = Side(source, exists=True, is_directory=bool(mode & _DIRECTORY), rebase_name=rebased)
-    directory, rename = copying.plan(side, _local_destination(destination))
+    with _destination_errors():
+        target = _local_destination(destination)
+    directory, rename = copying.plan(side, target)
     names = [(copying.split_entry(source)[1], rebased)] if rebased else []
     content = _Counted(iter(reader.read_some, b""))
     try:
@@ -205,7 +209,12 @@ def _local_source(path: str, *, follow: bool) -> Side:
         rebased = copying.base(path) if path.endswith("/") and copying.base(path) != copying.base(resolved) else ""
     import stat
 
-    is_directory = stat.S_ISDIR(os.lstat(resolved).st_mode)
+    try:
+        is_directory = stat.S_ISDIR(os.lstat(resolved).st_mode)
+    except NotADirectoryError:
+        if path.endswith("/"):
+            raise ExitError("not a directory") from None
+        raise
     return Side(resolved, exists=True, is_directory=is_directory, rebase_name=rebased)
 
 
@@ -224,6 +233,15 @@ def _local_destination(path: str) -> Side:
         os.stat(parent)
         raise ExitError("not a directory")
     return Side(path, exists=False, is_directory=False)
+
+
+@contextmanager
+def _destination_errors() -> Iterator[None]:
+    """Name the call that docker looks at a destination with."""
+    try:
+        yield
+    except OSError as exc:
+        raise ExitError(f"stat {exc.filename}: {(exc.strerror or '').lower()}") from exc
 
 
 def _check_output(path: str) -> None:
