@@ -241,6 +241,11 @@ def _checked(config: DaemonConfig) -> DaemonConfig:
         raise ConfigError(f"invalid log format: {config.log_format}")
     if config.default_ipc_mode not in ("private", "shareable"):
         raise _invalid(f'IPC mode "{config.default_ipc_mode}" is not supported as default value for daemon')
+    if config.authorization_plugins:  # to go on without would let in whom they would keep out
+        raise _invalid(f"authorization plugins are not supported: {', '.join(config.authorization_plugins)}")
+    for option in config.exec_opts:
+        if option not in ("native.cgroupdriver=cgroupfs", ""):
+            raise _invalid(f"exec option {option} is not supported: containers' cgroups are made without systemd")
     if config.default_cgroupns_mode not in (None, "", "private", "host"):
         raise _invalid(
             f"invalid default cgroup namespace ({config.default_cgroupns_mode}): "
@@ -265,6 +270,28 @@ def _complete(config: DaemonConfig) -> DaemonConfig:
         changes["tlskey"] = config.tlskey or f"{directory}/key.pem"
         changes["tlscacert"] = config.tlscacert or (f"{directory}/ca.pem" if config.tlsverify else None)
     return msgspec.structs.replace(config, **changes)
+
+
+# Nothing here uses these yet; none of them protects anybody.
+_WITHOUT_EFFECT = (
+    "bip6",
+    "default_gateway",
+    "default_gateway_v6",
+    "firewall_backend",
+    "fixed_cidr_v6",
+    "metrics_addr",
+    "network_control_plane_mtu",
+    "node_generic_resources",
+    "raw_logs",
+    "swarm_default_advertise_addr",
+    "userland_proxy_path",
+)
+
+
+def without_effect(config: DaemonConfig) -> list[str]:
+    """Return the names of options that somebody set and that this engine does not follow."""
+    default = DaemonConfig()
+    return [name.replace("_", "-") for name in _WITHOUT_EFFECT if getattr(config, name) != getattr(default, name)]
 
 
 def _invalid(text: str) -> ConfigError:

@@ -16,7 +16,7 @@ from boxship.base.errors import BoxshipError
 from boxship.base.identity import IdentityMapping
 from boxship.daemon import journal, remap
 from boxship.daemon.claims import Claimed, DataRootLock, PidFile, make_directories
-from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load
+from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load, without_effect
 from boxship.daemon.flags import USAGE, Flags, UsageError, parse, usage
 from boxship.daemon.listeners import addresses, tls_context
 from boxship.daemon.service import Daemon, log
@@ -60,6 +60,8 @@ def run(config: DaemonConfig, flags: Flags) -> int:
     journal.configure(config.level, config.log_format)
     for name in ignored(flags):
         log.debug("flag --%s has no meaning here and is ignored", name)
+    for name in without_effect(config):
+        log.warning("option %s has no effect yet", name)
     if os.geteuid() != 0:
         raise ConfigError("boxshipd needs to be started with root privileges")
     os.umask(0o022)

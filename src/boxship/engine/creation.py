@@ -105,7 +105,9 @@ class Creator:
         async with AsyncExitStack() as undo:
             parent = await asyncio.to_thread(self._snapshotter.prepare_init, image.chain_id or None)
             undo.push_async_callback(asyncio.to_thread, remove_snapshot, self._snapshotter, id)
-            await asyncio.to_thread(self._snapshotter.prepare, id, parent, size=request.storage_size(host))
+            await asyncio.to_thread(
+                self._snapshotter.prepare, id, parent, size=request.storage_size(host) or self._settings.storage_size
+            )
             sources = VolumeClaims(self._volumes, id)
             undo.push_async_callback(sources.undo)
             inherited = self._inherited(host.volumes_from or [])

@@ -54,7 +54,7 @@ class StartComposer:
         self._snapshotter = snapshotter
         self._files = files
         self._dns = dns
-        self._default_profile = seccomp_profile.default()
+        self._default_profile = _default_profile(settings.seccomp_profile)
         self._kernel = _kernel()
         self._programs: dict[tuple[str, ...], str] = {}
 
@@ -71,7 +71,10 @@ class StartComposer:
         """Return the OCI process of the container, from which execs take environment, directory and capabilities."""
         spec = container.spec
         return oci.process(
-            spec, hostname=spec.config.hostname or spec.id[:12], default_ulimits=self._settings.default_ulimits
+            spec,
+            hostname=spec.config.hostname or spec.id[:12],
+            default_ulimits=self._settings.default_ulimits,
+            no_new_privileges=self._settings.no_new_privileges,
         )
 
     async def compose(self, container: Container, index: ContainerIndex) -> dict[str, Any]:
@@ -110,6 +113,7 @@ class StartComposer:
                 init_path=self._init_path(limits),
                 hostname=hostname,
                 default_ulimits=self._settings.default_ulimits,
+                no_new_privileges=self._settings.no_new_privileges,
             ),
         )
         if runtime.path:
@@ -157,14 +161,18 @@ class StartComposer:
         addresses = [endpoint.address for endpoint in sandbox.endpoints if endpoint.address] if sandbox else []
         gateway = next((endpoint.gateway for endpoint in sandbox.endpoints if endpoint.gateway), "") if sandbox else ""
         if limits.network_mode == "host":
-            hosts = network_files.host_hosts_file(Path("/etc/hosts").read_text(), extra_hosts=limits.extra_hosts or [])
+            hosts = network_files.host_hosts_file(
+                Path("/etc/hosts").read_text(),
+                extra_hosts=limits.extra_hosts or [],
+                host_gateway=self._settings.host_gateway,
+            )
         else:
             hosts = network_files.hosts_file(
                 hostname=hostname,
                 domainname=spec.config.domainname,
                 addresses=addresses,
                 extra_hosts=limits.extra_hosts or [],
-                host_gateway=gateway,
+                host_gateway=self._settings.host_gateway or gateway,
             )
         resolv = network_files.resolv_conf(
             self._dns,
@@ -212,14 +220,15 @@ class StartComposer:
         Both are kept by capability set for the default profile, since composing one costs more than the rest of a start.
         """
         wanted = _seccomp_option(limits)
-        if limits.privileged or wanted == "unconfined":
+        profile = self._default_profile if wanted in (None, "unconfined") else seccomp_profile.parse(wanted)
+        if limits.privileged or wanted == "unconfined" or profile is None:
             return None, None
         key = tuple(capabilities)
         # A file's owner may give it another project, which would not count against the bound of the layer.
-        denied = project_quota.CHANGING_IOCTLS if storage_size(limits) else ()
+        bounded = storage_size(limits) or self._settings.storage_size
+        denied = project_quota.CHANGING_IOCTLS if bounded else ()
         if wanted is None and compiled and not denied and key in self._programs:
             return self._programs[key], None
-        profile = self._default_profile if wanted is None else seccomp_profile.parse(wanted)
         document = seccomp_profile.for_container(
             profile, capabilities=capabilities, arch=platform.machine(), kernel=self._kernel
         )
@@ -229,6 +238,18 @@ class StartComposer:
         if wanted is None and not denied:
             self._programs[key] = path
         return path, None
+
+
+def _default_profile(wanted: str) -> dict[str, Any] | None:
+    """Return the profile of containers that name none: ours, a file's, or None for no filter. Raises SystemFailure."""
+    if wanted in ("", "builtin"):
+        return seccomp_profile.default()
+    if wanted == "unconfined":
+        return None
+    try:
+        return seccomp_profile.parse(Path(wanted).read_text())
+    except (OSError, UnicodeDecodeError, InvalidInput) as exc:
+        raise SystemFailure(f"opening seccomp profile ({wanted}) failed: {exc}") from exc
 
 
 def _seccomp_option(limits: HostConfig) -> str | None:

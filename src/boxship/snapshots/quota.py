@@ -7,6 +7,7 @@ is kept nowhere but in the directory itself.
 import errno
 import os
 import secrets
+import tempfile
 
 from boxship.base.errors import InvalidInput
 from boxship.linux import project_quota
@@ -24,6 +25,13 @@ class QuotaUnsupported(InvalidInput):
 
     def __init__(self) -> None:
         super().__init__("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+
+
+def check(root: str) -> None:
+    """Raise QuotaUnsupported where directories below ``root`` can have no bound."""
+    with tempfile.TemporaryDirectory(dir=root, prefix="quota-") as path:
+        limit(path, 1 << 30)
+        lift(path)
 
 
 def limit(path: str, size: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxship.daemon import config as configuration
-from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load, reload
+from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load, reload, without_effect
 from boxship.daemon.flags import UsageError, parse, usage
 from boxship.daemon.options import BY_KEY, OPTIONS
 
@@ -28,6 +28,20 @@ def test_every_option_has_a_field_or_is_ignored():
     fields = set(DaemonConfig.__struct_fields__)
     assert {option.field for option in OPTIONS if option.field} == fields
     assert all(option.flag or option.key for option in OPTIONS)
+
+
+def test_options_that_nothing_follows_are_told(configure):
+    config, _ = configure("--metrics-addr", "127.0.0.1:9323", "--debug", file={"fixed-cidr-v6": "fd00::/64"})
+    assert without_effect(config) == ["fixed-cidr-v6", "metrics-addr"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--authorization-plugin", "guard"], ["--exec-opt", "native.cgroupdriver=systemd"]],
+)
+def test_what_must_not_be_passed_over_is_refused(configure, arguments):
+    with pytest.raises(ConfigError, match="not supported"):
+        configure(*arguments)
 
 
 @pytest.mark.row("ENG-05")

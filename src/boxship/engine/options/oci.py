@@ -87,12 +87,18 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     init_path: str | None = None  # docker-init on the host, None without --init
     hostname: str
     default_ulimits: list[Ulimit] = []
+    no_new_privileges: bool = False  # what a container has that says nothing of it
 
 
 def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
     """Return the whole ``config.json`` document; users and working directory are resolved by the shim on the real root."""
     config, limits = spec.config, spec.host_config
-    main = process(spec, hostname=host.hostname, default_ulimits=host.default_ulimits)
+    main = process(
+        spec,
+        hostname=host.hostname,
+        default_ulimits=host.default_ulimits,
+        no_new_privileges=host.no_new_privileges,
+    )
     mounts = _mounts(spec, host)
     if host.init_path:
         main["args"] = ["/sbin/docker-init", "--", *main["args"]]
@@ -129,7 +135,9 @@ def compose(spec: ContainerSpec, host: Surroundings) -> dict[str, Any]:
     return document
 
 
-def process(spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Ulimit]) -> dict[str, Any]:
+def process(
+    spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Ulimit], no_new_privileges: bool = False
+) -> dict[str, Any]:
     """Return the OCI ``process`` of the container's first program; the shim fills the user in."""
     config, limits = spec.config, spec.host_config
     ulimits = {limit.name: limit for limit in (*default_ulimits, *(limits.ulimits or []))}
@@ -140,7 +148,8 @@ def process(spec: ContainerSpec, *, hostname: str, default_ulimits: Sequence[Uli
         "env": environment(config.env or [], hostname=hostname, tty=config.tty),
         "cwd": config.working_dir or "/",
         "capabilities": _capability_sets(capabilities(limits)),
-        "noNewPrivileges": "no-new-privileges=true" in _security(limits),
+        "noNewPrivileges": dict(security_options(limits)).get("no-new-privileges", str(no_new_privileges).lower())
+        == "true",
         "oomScoreAdj": limits.oom_score_adj,
         **({"apparmorProfile": spec.apparmor_profile} if spec.apparmor_profile else {}),
         **({"selinuxLabel": spec.process_label} if spec.process_label else {}),

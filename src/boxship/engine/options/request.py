@@ -127,7 +127,7 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, i
         host,
         log_config=log,
         network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
-        ipc_mode=host.ipc_mode or "private",
+        ipc_mode=host.ipc_mode or settings.default_ipc_mode,
         cgroupns_mode=host.cgroupns_mode
         or settings.default_cgroupns_mode
         or ("host" if host.privileged else "private"),
