@@ -27,7 +27,7 @@ from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content import BlobCorrupted, ContentStore, DigestMismatch
 from boxship.images.model import IMAGE, LAYER, ImageRow, LayerRow, decode_image, decode_layer, encode
-from boxship.images.streams import PIECE, Peekable, Tee
+from boxship.images.streams import PIECE, Aside, Peekable, Tee
 from boxship.snapshots.compression import CompressionBomb, Decompressed, GzipWriter, InvalidCompression, detect
 from boxship.snapshots.snapshotter import (
     EXTRACTION,
@@ -228,10 +228,12 @@ class Addition:
                 )
             )
             compressor = None if kept else GzipWriter(ingest)
-            incoming = Tee(raw, write=ingest.write) if kept else raw
-            tar = Tee(Decompressed(incoming), write=compressor.write if compressor else None)
+            aside = undo.enter_context(Aside(compressor.write if compressor else ingest.write))
+            incoming = Tee(raw, write=aside.write) if kept else raw
+            tar = Tee(Decompressed(incoming), write=None if kept else aside.write)
 
             def take(applied: Applied) -> content.Descriptor:
+                aside.finish()
                 if compressor is not None:
                     compressor.finish()
                 if blob is not None and not compression and applied.diff_id != blob.digest:

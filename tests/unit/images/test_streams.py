@@ -1,0 +1,56 @@
+"""Pieces that are written in a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from boxship.images.streams import Aside
+
+
+def test_pieces_are_written_in_order_before_finish_returns() -> None:
+    written: list[bytes] = []
+    with Aside(written.append) as aside:
+        for number in range(100):
+            aside.write(b"%d" % number)
+        aside.finish()
+        assert written == [b"%d" % number for number in range(100)]
+
+
+def test_a_failure_is_raised_to_the_writer_and_never_blocks_it() -> None:
+    def fail(_: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Aside(fail) as aside, pytest.raises(OSError, match="No space left"):
+        while True:
+            aside.write(b"x")
+
+
+def test_a_failure_of_the_last_piece_is_raised_by_finish() -> None:
+    def fail(_: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Aside(fail) as aside:
+        aside.write(b"x")
+        with pytest.raises(OSError, match="No space left"):
+            aside.finish()
+
+
+def test_what_waits_is_given_up_when_the_writer_leaves() -> None:
+    leaving, written = threading.Event(), []
+
+    class Watched(Aside):
+        def _end(self) -> None:
+            leaving.set()
+            super()._end()
+
+    def slow(piece: bytes) -> None:
+        leaving.wait()
+        written.append(piece)
+
+    with pytest.raises(KeyError), Watched(slow) as aside:
+        for _ in range(Aside.AHEAD):
+            aside.write(b"x")
+        raise KeyError
+    assert len(written) <= 1
