@@ -313,6 +313,14 @@ class System(Protocol):
         """
 
 
+class Disk(Protocol):
+    async def usage(self) -> dict[str, Any]:
+        """Return ``Root``, ``Total`` and ``Parts`` (``Kind``, ``ID``, ``Path``, ``Size`` in bytes): all of the data root."""
+
+    def check(self, *, repair: bool, quick: bool) -> AsyncIterator[dict[str, Any]]:
+        """Yield findings (``Object``, ``Problem``, ``Outcome``); raises Conflict during another check."""
+
+
 class Networks(Protocol):
     async def list(self, filters: Filters) -> list[NetworkInspect]: ...
 

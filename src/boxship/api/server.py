@@ -11,6 +11,7 @@ from boxship.api.backend import (
     Commits,
     Containers,
     Debugging,
+    Disk,
     Execs,
     Images,
     Networks,
@@ -19,6 +20,7 @@ from boxship.api.backend import (
     Volumes,
 )
 from boxship.api.containers import ContainerRoutes
+from boxship.api.disk import DiskRoutes
 from boxship.api.execs import ExecRoutes
 from boxship.api.images import ImageRoutes
 from boxship.api.networks import NetworkRoutes
@@ -62,6 +64,9 @@ class Backends(Protocol):
     @property
     def volumes(self) -> Volumes: ...
 
+    @property
+    def disk(self) -> Disk: ...
+
 
 def make_router(backends: Backends, *, experimental: bool = False) -> Router:
     """Return the router of the whole API; it is the handler of ``http.server.Server``."""
@@ -76,6 +81,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *NetworkRoutes(backends.networks).routes(),
             *VolumeRoutes(backends.volumes).routes(),
             *SystemRoutes(backends.system).routes(),
+            *DiskRoutes(backends.disk).routes(),
             *swarm.routes(),
         ],
         experimental=experimental,

@@ -70,7 +70,8 @@ class ContentStore:
     Opening it removes what a crash left unfinished: see ``swept``. One content store per root at a time.
     """
 
-    def __init__(self, root: str, store: Store) -> None:
+    def __init__(self, root: str, store: Store, *, sweep: bool = True) -> None:
+        """``sweep`` False leaves everything as it was found, for who only wants to look."""
         self._store = store
         self._ingests = os.path.join(root, "ingest")
         self._blobs = os.path.join(root, "blobs")
@@ -78,7 +79,7 @@ class ContentStore:
         for path in (root, self._ingests, self._blobs, *(os.path.join(self._blobs, name) for name in _ALGORITHMS)):
             os.makedirs(path, 0o700, exist_ok=True)
         store.write_now(lambda t: t.own(root, "content", ""))
-        self.swept = self._sweep()
+        self.swept = self._sweep() if sweep else Swept(0, [], [])
 
     def ingest(
         self, expected_digest: str | None = None, expected_size: int | None = None, *, lease: str | None = None
@@ -266,6 +267,20 @@ class ContentStore:
                 _unlink(self.path(digest))
         return sum(size for _, size in gone)
 
+    def unnamed(self, *, remove: bool = False) -> Sequence[str]:
+        """Return the digests of files that no row names, and remove them if asked to."""
+        with self._names:
+            files = {
+                f"{algorithm}:{name}"
+                for algorithm in _ALGORITHMS
+                for name in _names_in(os.path.join(self._blobs, algorithm))
+            }
+            with self._store.read() as transaction:
+                found = sorted(files - {digest for digest, _ in transaction.list(KIND)})
+            for digest in found if remove else ():
+                _unlink(os.path.join(self._blobs, *digest.split(":", 1)))
+        return found
+
     def _keep(self, path: str, descriptor: Descriptor, lease: str | None, *, durable: bool) -> None:
         """Move a finished ingest to its place and write its row."""
         target = self.path(descriptor.digest)
@@ -293,20 +308,12 @@ class ContentStore:
         for name in ingests:
             _unlink(os.path.join(self._ingests, name))
         self.drop_partials(older_ns=PARTIAL_NS)
-        files = {
-            f"{algorithm}:{name}"
-            for algorithm in _ALGORITHMS
-            for name in _names_in(os.path.join(self._blobs, algorithm))
-        }
+        unnamed = self.unnamed(remove=True)
         with self._store.read() as transaction:
-            rows = {digest for digest, _ in transaction.list(KIND)}
-        unnamed, missing = sorted(files - rows), sorted(rows - files)
-        for digest in unnamed:
-            algorithm, _, name = digest.partition(":")
-            _unlink(os.path.join(self._blobs, algorithm, name))
+            missing = [digest for digest, _ in transaction.list(KIND) if not os.path.exists(self.path(digest))]
         if missing:
             self._store.write_now(lambda t: [t.delete(KIND, digest) for digest in missing])
-        return Swept(len(ingests), unnamed, missing)
+        return Swept(len(ingests), list(unnamed), missing)
 
 
 def _names_in(path: str) -> list[str]:

@@ -24,6 +24,7 @@ from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
 from boxship.engine.debug.service import DebugService
+from boxship.engine.disk.service import DiskService
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health.monitor import HealthMonitor, SystemClock
 from boxship.engine.health.probe import Probe
@@ -71,6 +72,7 @@ class Services:
         system: backend.System,
         networks: backend.Networks,
         volumes: backend.Volumes,
+        disk: backend.Disk,
         lifecycle: Lifecycle,
         sampler: StatsSampler,
         network_service: NetworkService,
@@ -91,6 +93,7 @@ class Services:
         self.system = system
         self.networks = networks
         self.volumes = volumes
+        self.disk = disk
         self._lifecycle = lifecycle
         self._sampler = sampler
         self._network_service = network_service
@@ -272,6 +275,14 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         emit=emit,
         emit_pruned=lambda freed: events.emit("container", "prune", "", {"reclaimed": str(freed)}),
     )
+    disk = DiskService(
+        settings.data_root,
+        store=store,
+        content=content,
+        snapshotter=snapshotter,
+        index=index,
+        checks=inspection.CHECKS,
+    )
     system = SystemService(
         settings,
         instance=instance,
@@ -295,6 +306,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         system=system,
         networks=networks,
         volumes=volumes,
+        disk=disk,
         lifecycle=lifecycle,
         sampler=sampler,
         network_service=networks,

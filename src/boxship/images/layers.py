@@ -36,12 +36,14 @@ from boxship.snapshots.snapshotter import (
     NoSuchSnapshot,
     SnapshotExists,
     Snapshotter,
+    WrongState,
 )
 from boxship.snapshots.tar_reader import InvalidTar, Readable
 from boxship.spec.oci import Descriptor, digest_of
 from boxship.spec.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from boxship.store import ReadTransaction, Store, Transaction, quarantine
 
+DAMAGED = "damaged-layer"  # kind of rows: by chain ID, empty
 LEASE = "images"  # one for all additions: it ends with the last of them
 _MAGIC = 6  # bytes that tell the compression
 MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
@@ -133,6 +135,38 @@ class LayerStore:
         with self._lock:
             self._unpacked[chain_id] = row
 
+    def condemn(self, chain_id: str) -> None:
+        """Note that nothing vouches for the layer's files, its blob being lost: an addition that brings it replaces them."""
+        self.store.write_now(lambda t: t.put(DAMAGED, chain_id, b""))
+
+    def replace_damaged(self, chain_id: str, key: str) -> None:
+        """Give a layer that was condemned the files of the active snapshot ``key``, unless a container runs on it."""
+        with self.store.read() as transaction:
+            condemned = transaction.get(DAMAGED, chain_id) is not None
+        if condemned:
+            try:
+                self.snapshotter.replace(chain_id, key)
+            except WrongState:
+                return
+            self.store.write_now(lambda t: t.delete(DAMAGED, chain_id))
+
+    def rebuild(self, row: LayerRow) -> str:
+        """Unpack the layer's blob once more into a new active snapshot; return its key, which the caller removes.
+
+        Raises BlobNotFound, BlobCorrupted, InvalidLayer, SystemFailure.
+        """
+        key = f"{EXTRACTION}{new_id()}"
+        self.snapshotter.prepare(key, row.parent or None)
+        try:
+            with failures(), self.content.open(row.blob) as file:
+                applied = self.snapshotter.apply(key, Decompressed(file))
+            if applied.diff_id != row.diff_id:
+                raise BlobCorrupted(row.blob, f"its content hashes to {applied.diff_id}, not to {row.diff_id}")
+        except BaseException:
+            _remove_if_there(self.snapshotter, key)
+            raise
+        return key
+
     def sync(self) -> None:
         """Make durable what additions have stored. Raises OSError, SystemFailure."""
         self.content.sync()
@@ -197,7 +231,8 @@ class Addition:
         if row is not None:
             self._new[chain_id] = row
             return True
-        return self._layers.get(chain_id) is not None and self._layers.snapshotter.exists(chain_id)
+        row = self._layers.get(chain_id)
+        return row is not None and self._layers.snapshotter.exists(chain_id) and self._layers.content.exists(row.blob)
 
     def layer(
         self,
@@ -290,7 +325,8 @@ class Addition:
             try:
                 snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size, durable=False)
             except SnapshotExists:
-                pass  # another addition brought the same layer meanwhile; ours is removed
+                # Another addition brought the same layer meanwhile, and ours is removed; or it is known to be damaged.
+                self._layers.replace_damaged(chain_id, key)
         finally:
             _remove_if_there(snapshotter, key)
         row = self._new[chain_id] = LayerRow(
@@ -318,7 +354,9 @@ class Addition:
         def change(transaction: Transaction) -> dict[str, str]:
             now_ns = clock.now_ns()
             for chain_id, row in self._new.items():
-                if transaction.get(LAYER, chain_id) is None:
+                if transaction.get(LAYER, chain_id) != encode(
+                    row
+                ):  # the first one, or with another blob than the lost one
                     transaction.put(LAYER, chain_id, encode(row))
             moved: dict[str, str] = {}
             for image in images:

@@ -128,6 +128,25 @@ class DirectorySnapshotter(ABC):
 
         self._store.write_now(change, durable=durable)
 
+    def replace(self, name: str, key: str) -> None:
+        new = self._active(key)
+        old = self._record(name)
+        former, path = os.path.join(self.root, old.directory), os.path.join(self.root, new.directory)
+        if self._is_below_a_mount(old.directory):
+            raise WrongState(f"snapshot {name} is in use by a running container")
+        self.sync()
+
+        def change(transaction: Transaction) -> None:
+            _require(transaction, key)
+            changed = msgspec.structs.replace(_require(transaction, name), directory=new.directory)
+            transaction.put(KIND, name, msgspec.json.encode(changed))
+            transaction.delete(KIND, key)
+            transaction.own(path, KIND, name)
+
+        self._store.write_now(change)
+        if not self._is_below_a_mount(old.directory):
+            self._discard(former)
+
     def sync(self) -> None:
         try:
             with tree.opened(tree.open_root(self.root)) as fd:
@@ -266,6 +285,10 @@ class DirectorySnapshotter(ABC):
         except OSError as exc:
             raise SystemFailure(f"can't remove layer directory {path}: {exc.strerror}") from exc
         self._store.write_now(lambda t: t.disown(path), durable=False)
+
+    def _is_below_a_mount(self, directory: str) -> bool:
+        """Return whether an overlay that is mounted has the snapshot's directory as one of its layers."""
+        return any(entry.fstype == "overlay" and directory in entry.super_options for entry in mountinfo.read())
 
     def _unmount(self, *paths: str) -> Sequence[str]:
         """Unmount all that is mounted at or below the directories."""

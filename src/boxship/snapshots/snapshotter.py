@@ -119,6 +119,13 @@ class Snapshotter(Protocol):
         Raises SnapshotExists (``key`` is left active), NoSuchSnapshot, WrongState.
         """
 
+    def replace(self, name: str, key: str) -> None:
+        """Let the committed snapshot ``name`` have the files of the active one ``key``, which is no more then; durable.
+
+        For files that were found damaged: both have the same parent. Raises NoSuchSnapshot; WrongState when ``key`` is
+        committed or a running container stands on ``name``.
+        """
+
     def sync(self) -> None:
         """Make durable what was committed with ``durable=False``. Raises SystemFailure."""
 

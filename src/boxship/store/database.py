@@ -132,6 +132,16 @@ class Store:
             raise RuntimeError("write_now inside a change would wait for itself")
         return self._submit(change, durable).result()
 
+    def problems(self) -> Sequence[str]:
+        """Return what SQLite finds wrong with the file, at most a hundred lines; blocking, reads all of it."""
+        connection = self._borrow()
+        try:
+            with _failures(self.path):
+                found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check")]
+        finally:
+            self._give_back(connection)
+        return [] if found == ["ok"] else found
+
     async def watch(self, since_revision: int) -> AsyncIterator[Change]:
         """Yield each object's newest change after ``since_revision``, then go on as changes are committed.
 

@@ -51,14 +51,21 @@ class Inspected(NamedTuple):
     aside: Sequence[Quarantined]
 
 
+class Damaged(NamedTuple):
+    """One object whose document is not as it was put."""
+
+    kind: str
+    id: str
+    document: bytes  # put right, where that could be
+    reason: str  # "" if it could
+
+
 def inspect(store: Store, checks: Mapping[str, Check]) -> Inspected:
     """Look at every object; correct or set aside the damaged ones. Blocks; raises SystemFailure when it can't write.
 
     ``checks`` has for some kinds what a document with a right checksum must still fulfil.
     """
-    with store.read() as transaction:
-        judged = (_judge(*row, checks) for row in transaction.documents())
-        found = [row for row in judged if row is not None]
+    found = damaged(store, checks)
     if not found:
         return Inspected((), ())
 
@@ -83,6 +90,13 @@ def inspect(store: Store, checks: Mapping[str, Check]) -> Inspected:
         return Inspected(corrected, aside)
 
     return store.write_now(change)
+
+
+def damaged(store: Store, checks: Mapping[str, Check]) -> list[Damaged]:
+    """Return what :func:`inspect` would change."""
+    with store.read() as transaction:
+        judged = (_judge(*row, checks) for row in transaction.documents())
+        return [row for row in judged if row is not None]
 
 
 def quarantined(transaction: ReadTransaction, kind: str | None = None) -> list[Quarantined]:
@@ -126,17 +140,14 @@ def corrected(kind: str, id: str, document: bytes, crc: int) -> bytes | None:
     return None
 
 
-def _judge(
-    kind: str, id: str, document: bytes, crc: int, checks: Mapping[str, Check]
-) -> tuple[str, str, bytes, str] | None:
-    """Return None for a sound object, else what to write and why it is set aside ("": it is right now)."""
+def _judge(kind: str, id: str, document: bytes, crc: int, checks: Mapping[str, Check]) -> Damaged | None:
     sound = checksum(kind, id, document) == crc
     right = document if sound else corrected(kind, id, document, crc)
     if right is None:
-        return kind, id, document, "it does not have its checksum"
+        return Damaged(kind, id, document, "it does not have its checksum")
     if kind in checks:
         try:
             checks[kind](id, right)
         except Exception as exc:  # whatever a parser raises: it is reported
-            return kind, id, document, str(exc) or type(exc).__name__
-    return None if sound else (kind, id, right, "")
+            return Damaged(kind, id, document, str(exc) or type(exc).__name__)
+    return None if sound else Damaged(kind, id, right, "")

@@ -61,6 +61,7 @@ def api(tmp_path):
             "system",
             "networks",
             "volumes",
+            "disk",
         )
         router = make_router(SimpleNamespace(**{name: backends.get(name, Recorder()) for name in names}))
         path = str(tmp_path / "s")

@@ -22,7 +22,8 @@ from boxship.http.listeners import Listeners
 class Services:
     """Backends that are never asked, and a life that is recorded."""
 
-    containers = archives = commits = execs = images = system = networks = volumes = None
+    def __getattr__(self, name):
+        return None
 
     def __init__(self):
         self.reloaded = asyncio.Queue()

@@ -86,6 +86,7 @@ COMMANDS = {
     "system df": ("df", "Show docker disk usage"),
     "system dial-stdio": ("dial_stdio", "Proxy the stdio stream to the daemon connection"),
     "system events": ("events", "Get real time events from the server"),
+    "system fsck": ("fsck", "Find what is damaged or left over on disk, and repair it"),
     "system info": ("info", "Display system-wide information"),
     "system prune": ("prune", "Remove unused data"),
     "version": ("version", "Show the Docker version information"),

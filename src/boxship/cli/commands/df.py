@@ -147,6 +147,54 @@ def _verbose(session: Session, usage: Usage) -> None:
     session.out("\nLocal Volumes space usage:\n\n" + VOLUMES.table(items["Volumes"], ("Name", "Links", "Size")))
     total = decimal_size((usage.get("BuildCacheUsage") or {}).get("TotalSize") or 0)
     session.out(f"\nBuild cache usage: {total}\n\n")
+    _parts(session)
+
+
+GIVEN_BACK = {
+    "image layer": "image prune -a",
+    "image blob": "image prune -a",
+    "writable layer": "container prune",
+    "container log": "container prune",
+    "container file": "container prune",
+    "volume": "volume prune -a",
+    "interrupted download": "image prune",
+    "quarantine": "system fsck --repair",
+    "leftover": "system fsck --repair",
+}
+PARTS = Listing(
+    "*formatter.diskPartsContext",
+    {
+        "Kind": ("KIND", lambda row: row["Kind"]),
+        "Count": ("COUNT", lambda row: str(row["Count"])),
+        "Size": ("ON DISK", lambda row: decimal_size(row["Size"])),
+        "GivenBack": ("GIVEN BACK BY", lambda row: GIVEN_BACK.get(row["Kind"], "")),
+    },
+    ("Kind", "Count", "Size", "GivenBack"),
+)
+
+
+def _parts(session: Session) -> None:
+    """Show what all bytes below the data root are for, where the engine tells it (others than Boxship don't)."""
+    from boxship.client.errors import ApiError
+
+    try:
+        disk: Usage = session.engine.json("GET", "/boxship/disk") or {}
+    except ApiError:
+        return
+    session.out(
+        f"Files below {disk['Root']}: {decimal_size(disk['Total'])}\n\n"
+        + PARTS.table(by_kind(disk["Parts"]), PARTS.default)
+    )
+
+
+def by_kind(parts: list[Usage]) -> list[Usage]:
+    """Return one row for each kind of part, the largest first."""
+    rows: dict[str, Usage] = {}
+    for part in parts:
+        row = rows.setdefault(part["Kind"], {"Kind": part["Kind"], "Count": 0, "Size": 0})
+        row["Count"] += 1
+        row["Size"] += part["Size"]
+    return sorted(rows.values(), key=lambda row: -int(row["Size"]))
 
 
 COMMANDS = {"system df": Command("[OPTIONS]", run, FLAGS)}

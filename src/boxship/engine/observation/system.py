@@ -215,7 +215,7 @@ class SystemService:
         result: dict[str, Any] = {}
         if "image" in wanted:
             images = await self._images.list(all=False, filters={}, shared_size=True, digests=False)
-            result |= {"Images": images, "LayersSize": sum(image.size for image in images)}
+            result |= {"Images": images, "LayersSize": await asyncio.to_thread(self._images.layers.disk_usage)}
         if "container" in wanted:
             result["Containers"] = await self._container_rows()
         if "volume" in wanted:
