@@ -189,6 +189,25 @@ def test_what_is_read_only_stays_so(engine: Engine, tree: Path) -> None:
     assert sorted(os.listdir(tree)) == ["dir", "file", "link"]
 
 
+@pytest.mark.row("RUN-30")
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_copy_never_takes_a_mount_away(engine: Engine, tree: Path, state: str) -> None:
+    mounts = ("-v", f"{tree}/file:/mounted", "-v", f"{tree}/dir:/holds/dir")
+    engine.docker("run", "-d", "--name", "box", *mounts, "busybox", "sleep", "1000")
+    if state == "stopped":
+        engine.docker("kill", "box")
+    for path in ("/mounted", "/etc/hosts"):
+        refused = engine.docker("cp", f"{tree}/file", f"box:{path}", check=False)
+        assert f"Error processing tar file(exit status 1): unlinkat {path}: device or resource busy" in refused.stderr
+    status, text, _ = call(engine, "PUT", "box", "/", archive({"holds": b"a file in place of a directory"}))
+    assert (status, b"unlinkat /holds/dir: device or resource busy" in text) == (400, True)
+    if state == "stopped":
+        engine.docker("start", "box")
+    engine.docker("exec", "box", "sh", "-c", "grep -q hello /mounted && grep -q deep /holds/dir/sub/deep")
+    assert "localhost" in engine.docker("exec", "box", "cat", "/etc/hosts").stdout
+    assert (tree / "file").read_text() == "hello"
+
+
 @pytest.mark.row("API-11")
 @pytest.mark.parametrize(
     ("path", "name", "mode", "link"),

@@ -313,6 +313,9 @@ class _Unpacker:
         if self._keep_kinds and was_directory != is_directory:
             kinds = ("directory", "non-directory") if was_directory else ("non-directory", "directory")
             raise InvalidTar(f'cannot overwrite {kinds[0]} "/{path}" with {kinds[1]} "/{self._start}"')
+        if (mounted := tree.mounted(parent_fd, name)) is not None:
+            busy = f"/{path}/{mounted}".rstrip("/")
+            raise InvalidTar(f"unlinkat {busy}: device or resource busy")
         self.content = None
         tree.remove(parent_fd, name)
         if was_directory or stat.S_ISLNK(status.st_mode):

@@ -6,7 +6,7 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from boxship.linux import fs
 
@@ -77,6 +77,38 @@ def remove(parent_fd: int, name: str) -> None:
         _unlink(parent_fd, name)
     except IsADirectoryError:
         _remove_directory(parent_fd, name)
+
+
+def mounted(parent_fd: int, name: str) -> str | None:
+    """Return what at ``name`` in ``parent_fd`` or below it is a mount point ("" for itself), None when nothing is.
+
+    The kernel refuses to remove mount points of the caller's own mount namespace only (EBUSY). In the tree of another
+    namespace, a container's, removing one takes the mount away without a word.
+    """
+    home = _mount_of(parent_fd)
+    with opened(_open_here(parent_fd, name)) as handle:
+        if _mount_of(handle) != home:
+            return ""
+        if not stat.S_ISDIR(os.fstat(handle).st_mode):
+            return None
+        for path, directory_fd, _ in walk(handle, strict=False):
+            with (
+                suppress(FileNotFoundError),
+                opened(_open_here(directory_fd, path.rpartition("/")[2])) as below,
+            ):
+                if _mount_of(below) != home:
+                    return path
+    return None
+
+
+def _open_here(directory_fd: int, name: str) -> int:
+    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+
+
+def _mount_of(fd: int) -> int:
+    """Return the identity of the mount that the open file lies in; see proc(5), fdinfo."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"mnt_id:"))
 
 
 def clear(directory_fd: int) -> None:
