@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import copy_load
 import stats_load
 
 from harness.dockerd import Dockerd
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument(
         "--without-stats", action="store_true", help="leave out the hundred containers of the stats rows"
     )
+    parser.add_argument("--without-copies", action="store_true", help="leave out cp of large trees (some minutes)")
     parser.add_argument("--check", action="store_true", help="fail when a ratio misses its bar")
     options = parser.parse_args()
     try:
@@ -164,6 +166,8 @@ def main() -> None:
             )
         if not options.without_stats:
             rows += stats_load.measure(ours, theirs, timed, engine_pids)
+        if not options.without_copies:
+            rows += copy_load.measure(ours, theirs, timed, engine_pids)
         mine_kib, other_kib = per_container(ours, theirs, 10)
         rows.append(
             (
