@@ -52,9 +52,9 @@ class SystemRoutes:
         """GET /version."""
         return answers.document(await self._system.version())
 
-    async def info(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
+    async def info(self, call: Call) -> web.StreamResponse:
         """GET /info."""
-        return answers.document(await self._system.info())
+        return answers.document(versions.reshape("info", call.version, await self._system.info()))
 
     async def disk_usage(self, call: Call) -> web.StreamResponse:
         """GET /system/df; the objects themselves only on request from 1.52 on."""

@@ -204,6 +204,7 @@ ANSWERS: dict[str, tuple[Rule, ...]] = {
         Rule(44, LAST, "", drop("VirtualSize")),
     ),
     "network": (Rule(FIRST, 47, "", drop("EnableIPv4")),),
+    "info": (Rule(FIRST, 43, "", drop("CDISpecDirs")), Rule(FIRST, 50, "", drop("DiscoveredDevices"))),
     "event": (Rule(52, LAST, "", drop("status", "id", "from")),),
     "disk-usage": (
         Rule(FIRST, 42, "", add(BuilderSize=0)),

@@ -73,6 +73,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     default_shm_size: int = 64 * 1024 * 1024  # bytes
     default_ipc_mode: str = "private"
     default_cgroupns_mode: str | None = None
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")  # one empty name turns CDI off
     init: bool = False
     init_path: str | None = None
     cgroup_parent: str | None = None

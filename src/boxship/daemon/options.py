@@ -247,6 +247,7 @@ OPTIONS: tuple[Option, ...] = (
     _same("bip", STRING, "Specify default-bridge IPv4 network"),
     _same("bip6", STRING, "Specify default-bridge IPv6 network"),
     _same("bridge", STRING, "Attach containers to a network bridge", "b"),
+    Option("cdi-spec-dir", "cdi-spec-dirs", "cdi_spec_dirs", LIST, "CDI specification directories to use"),
     _same("cgroup-parent", STRING, "Set parent cgroup for all containers"),
     Option("config-file", None, "config_file", STRING, "Daemon configuration file"),
     Option("containerd", "containerd", None, STRING, "Ignored"),

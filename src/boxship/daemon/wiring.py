@@ -343,6 +343,7 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         host_gateway=config.host_gateway_ip or "",
         storage_size=storage_size(config.storage_opts),
         selinux_enabled=config.selinux_enabled,
+        cdi_spec_dirs=_cdi_spec_dirs(config),
         init=config.init,
         init_path=config.init_path or "",
         live_restore=config.live_restore,
@@ -353,6 +354,11 @@ def engine_settings(config: DaemonConfig) -> EngineSettings:
         insecure_registries=list(config.insecure_registries),
         registry_mirrors=list(config.registry_mirrors),
     )
+
+
+def _cdi_spec_dirs(config: DaemonConfig) -> list[str]:
+    """Return where specifications of CDI devices are; none when they are turned off, in either of Docker's two ways."""
+    return [] if config.features.get("cdi") is False else [path for path in config.cdi_spec_dirs if path]
 
 
 def storage_size(options: Sequence[str]) -> int:

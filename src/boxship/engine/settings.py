@@ -47,6 +47,7 @@ class EngineSettings(msgspec.Struct, kw_only=True):
     no_new_privileges: bool = False
     host_gateway: str = ""  # what host-gateway means in --add-host; empty is the bridge's address
     storage_size: int = 0  # bytes a writable layer may take, 0 for no bound
+    cdi_spec_dirs: list[str] = []  # of rising priority; none turns CDI off
     init: bool = False
     init_path: str = ""
     live_restore: bool = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 import platform
 from pathlib import Path
 from typing import Any, cast
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
+from boxship.engine import init
+from boxship.engine.cdi import injection, requests
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.model import ContainerSpec
@@ -26,15 +27,6 @@ from boxship.snapshots import Snapshotter
 from boxship.spec.docker.container import HostConfig
 
 COMPOSE_DEADLINE = 30.0  # seconds
-
-_INIT_PATHS = (
-    "/usr/bin/docker-init",
-    "/usr/sbin/docker-init",
-    "/usr/libexec/docker/docker-init",
-    "/usr/bin/tini-static",
-    "/usr/bin/tini",
-    "/sbin/tini",
-)
 
 
 class StartComposer:
@@ -116,6 +108,7 @@ class StartComposer:
                 no_new_privileges=self._settings.no_new_privileges,
             ),
         )
+        injection.inject(document, requests.resolve(limits.device_requests or [], self._settings.cdi_spec_dirs))
         if runtime.path:
             _check_foreign(document, limits.runtime)
         bounding = document["process"]["capabilities"]["bounding"]
@@ -203,12 +196,7 @@ class StartComposer:
 
     def _init_path(self, limits: HostConfig) -> str | None:
         wanted = self._settings.init if limits.init is None else limits.init
-        if not wanted:
-            return None
-        for path in (self._settings.init_path, *_INIT_PATHS):
-            if path and os.access(path, os.X_OK):
-                return path
-        raise SystemFailure("no init program found for --init: install tini, or name one with --init-path")
+        return init.find(self._settings.init_path, f"{self._settings.data_root}/init") if wanted else None
 
     # -- seccomp -----------------------------------------------------------------------------------------------------
 

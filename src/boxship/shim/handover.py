@@ -42,6 +42,8 @@ def facts_of(start: dict[str, Any]) -> dict[str, Any]:
         "stdin_once": bool(stdio.get("stdin_once")),
         "log": start["log"],
         "owner": _root_of(linux),
+        "poststop": (start["spec"].get("hooks") or {}).get("poststop") or [],
+        "annotations": start["spec"].get("annotations") or {},
         "own_pids": any(namespace["type"] == "pid" and not namespace.get("path") for namespace in namespaces),
     }
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from boxship.linux import cgroup as cgroups
 from boxship.linux import pidfd
-from boxship.runtime import launch
+from boxship.runtime import hooks, launch
+from boxship.runtime.failure import RuntimeFailure
+from boxship.shim import records
 from boxship.shim.started import Started
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+OCI_VERSION = "1.2.0"  # of the state document that hooks read
+POSTSTOP_LIMIT = 10  # seconds; the shim waits, and with it the container's removal
 
 
 class NativeRuntime:
@@ -29,6 +35,7 @@ class NativeRuntime:
         cgroup = cgroups.open_cgroup(facts["cgroup"])
         cgroup.create()
         cgroup.apply(spec.get("linux", {}).get("resources") or {})
+        bundle = self._write_bundle(spec) if spec.get("hooks") else ""
         init = launch.start_init(
             spec,
             container_id=facts["id"],
@@ -36,9 +43,11 @@ class NativeRuntime:
             stdio=None if spec["process"].get("terminal") else stdio,
             cgroup=cgroup,
             seccomp_program=_read(seccomp),
+            bundle=bundle,
             dies_with_parent=True,
             sibling=True,
         )
+        hooks.run((spec.get("hooks") or {}).get("poststart") or [], self._state("running", init.pid))
         return Started(init.pid, init.pidfd, init.console, seccomp)
 
     def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
@@ -62,7 +71,31 @@ class NativeRuntime:
             pidfd.send_signal(init.pidfd, number)
 
     def delete(self) -> None:
-        """Forget the container, which has ended; the cgroup is the shim's."""
+        """Run the hooks that follow the container's end; the cgroup is the shim's."""
+        for hook in self._facts["poststop"]:
+            timeout = min(hook.get("timeout") or POSTSTOP_LIMIT, POSTSTOP_LIMIT)
+            try:
+                hooks.run([{**hook, "timeout": timeout}], self._state("stopped", 0))
+            except (RuntimeFailure, OSError):
+                records.note_error(self._facts["state_dir"])
+
+    def _write_bundle(self, spec: dict[str, Any]) -> str:
+        """Write the bundle that hooks look for by their state document; return its path."""
+        bundle = self._bundle
+        os.makedirs(bundle, mode=0o700, exist_ok=True)
+        document = {**spec, "root": {**(spec.get("root") or {}), "path": self._facts["rootfs"]}}
+        with open(os.path.join(bundle, "config.json"), "w") as file:
+            json.dump(document, file)
+        return bundle
+
+    @property
+    def _bundle(self) -> str:
+        return os.path.join(self._facts["state_dir"], "bundle")
+
+    def _state(self, status: str, pid: int) -> dict[str, Any]:
+        """Return the runtime-spec's state document of a container."""
+        state = {"ociVersion": OCI_VERSION, "id": self._facts["id"], "status": status, "bundle": self._bundle}
+        return {**state, **({"pid": pid} if pid else {}), "annotations": self._facts["annotations"]}
 
 
 def _read(fd: int) -> bytes | None:

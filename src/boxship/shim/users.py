@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def apply(process: dict[str, Any], wanted: dict[str, Any] | None, root: str) -> None:
-    """Fill ``process["user"]`` in from ``wanted`` (``{"name": "app:staff", "groups": [...]}``), None keeps what is there.
+    """Fill ``process["user"]`` in from ``wanted`` (``{"name": "app:staff", "groups": [...]}``), None keeps what is there; groups that
+    are there already stay.
 
     ``root`` is the host path of the mounted root filesystem. A user other than root loses effective and permitted
     capabilities, as Docker has it. Raises RuntimeFailure in Docker's words.
@@ -31,7 +32,9 @@ def apply(process: dict[str, Any], wanted: dict[str, Any] | None, root: str) -> 
         raise RuntimeFailure(str(exc)) from exc
     finally:
         os.close(root_fd)
-    process["user"] = {**process.get("user", {}), "uid": user.uid, "gid": user.gid, "additionalGids": user.groups}
+    given = process.get("user", {})
+    groups = list(dict.fromkeys([*user.groups, *(given.get("additionalGids") or [])]))
+    process["user"] = {**given, "uid": user.uid, "gid": user.gid, "additionalGids": groups}
     capabilities = process.get("capabilities")
     if user.uid != 0 and capabilities:
         process["capabilities"] = {**capabilities, "effective": [], "permitted": []}

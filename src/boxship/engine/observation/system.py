@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import boxship
 from boxship.base import clock
+from boxship.engine.cdi import registry
 from boxship.engine.container import ContainerIndex
 from boxship.engine.model import State
 from boxship.engine.observation.events import EventBus
@@ -109,6 +110,7 @@ class SystemService:
         settings, host = self._settings, self._sysinfo
         states = [container.status.state for container in self._index]
         images = await self._images.list(all=True, filters={}, shared_size=False, digests=False)
+        found = await asyncio.to_thread(registry.scan, settings.cdi_spec_dirs)
         return {
             "ID": engine_id(self._instance),
             "Containers": len(states),
@@ -193,8 +195,9 @@ class SystemService:
             "RuncCommit": {"ID": f"boxship-runtime {boxship.__version__}"},
             "InitCommit": {"ID": ""},
             "SecurityOptions": self._security_options(),
-            "CDISpecDirs": [],
-            "Warnings": [*host.warnings(), *self._warnings] or None,
+            "CDISpecDirs": settings.cdi_spec_dirs,
+            "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in sorted(found.devices)] or None,
+            "Warnings": [*host.warnings(), *self._warnings, *(f"CDI: {error}" for error in found.errors)] or None,
         }
 
     def _security_options(self) -> list[str]:
