@@ -27,6 +27,7 @@ from boxship.api.networks import NetworkRoutes
 from boxship.api.output import OutputRoutes
 from boxship.api.registries import RegistryRoutes
 from boxship.api.router import Router
+from boxship.api.shipping import Shipping, ShippingRoutes
 from boxship.api.system import SystemRoutes
 from boxship.api.volumes import VolumeRoutes
 
@@ -56,6 +57,9 @@ class Backends(Protocol):
     def remotes(self) -> Remotes: ...
 
     @property
+    def shipping(self) -> Shipping: ...
+
+    @property
     def system(self) -> System: ...
 
     @property
@@ -78,6 +82,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *ExecRoutes(backends.execs, backends.debugging).routes(),
             *RegistryRoutes(backends.remotes).routes(),
             *ImageRoutes(backends.images).routes(),
+            *ShippingRoutes(backends.shipping).routes(),
             *NetworkRoutes(backends.networks).routes(),
             *VolumeRoutes(backends.volumes).routes(),
             *SystemRoutes(backends.system).routes(),

@@ -32,10 +32,10 @@ class Command:
 
     ``usage`` is what follows the verb (``[OPTIONS] CONTAINER [CONTAINER...]``), a second form on a second line. ``most`` is None for any number of
     arguments. ``run`` returns the exit status. ``interspersed`` is false where flags end at the first argument.
-    ``extra`` stands below the summary in help.
+    ``extra`` stands below the summary in help. ``over_ssh`` takes ``ssh://HOST`` and any number of arguments instead, too.
     """
 
-    __slots__ = ("extra", "flags", "interspersed", "least", "most", "run", "synonyms", "usage")
+    __slots__ = ("extra", "flags", "interspersed", "least", "most", "over_ssh", "run", "synonyms", "usage")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Command:
         interspersed: bool = True,
         extra: str = "",
         synonyms: Mapping[str, str] | None = None,
+        over_ssh: bool = False,
     ) -> None:
         self.usage = usage
         self.run = run
@@ -57,6 +58,7 @@ class Command:
         self.interspersed = interspersed
         self.extra = extra
         self.synonyms = synonyms
+        self.over_ssh = over_ssh
 
 
 class Session:

@@ -132,7 +132,8 @@ def _run_command(program: str, path: str, words: list[str], given: Values, *, wa
 
         write(STDOUT, command_help(program, path, command).encode())
         return 0
-    _check_count(command, len(values.arguments), typed, usage, program)
+    if not (command.over_ssh and values.arguments and values.arguments[0].startswith("ssh://")):
+        _check_count(command, len(values.arguments), typed, usage, program)
     session = _open_session(program, typed, given)
     for notice in values.notices:
         session.line(notice)

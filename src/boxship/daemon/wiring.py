@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from boxship.api import backend
+from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.content import ContentStore
@@ -69,6 +70,7 @@ class Services:
         debugging: backend.Debugging,
         images: backend.Images,
         remotes: backend.Remotes,
+        shipping: Shipping,
         system: backend.System,
         networks: backend.Networks,
         volumes: backend.Volumes,
@@ -91,6 +93,7 @@ class Services:
         self.images = images
         self.remotes = remotes
         self.system = system
+        self.shipping = shipping
         self.networks = networks
         self.volumes = volumes
         self.disk = disk
@@ -311,6 +314,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         sampler=sampler,
         network_service=networks,
         launcher=launcher,
+        shipping=images.shipping,
         events=events,
         store=store,
         instance=instance,

@@ -11,7 +11,7 @@ import errno
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from boxship.base.errors import BoxshipError, SystemFailure
+from boxship.base.errors import BoxshipError, Conflict, SystemFailure
 from boxship.content import ContentStore, DigestMismatch, Partial, SizeMismatch
 from boxship.images.layers import LEASE, failures
 from boxship.registry.client.fetching import Fetcher
@@ -76,6 +76,40 @@ class Downloads:
             yield download
         finally:
             download.observers.remove(observe)
+            download.holders -= 1
+            if not download.holders:
+                await asyncio.shield(asyncio.ensure_future(self._end(digest, download)))
+
+    @asynccontextmanager
+    async def receive(self, digest: str, size: int) -> AsyncIterator[Partial]:
+        """Give the blob's file to somebody who brings the bytes himself and verifies them.
+
+        A pull that wants it meanwhile waits for that. Raises Conflict while it is arriving in another way.
+        """
+        ended = asyncio.Event()
+        errors: list[BoxshipError] = []
+
+        async def wait() -> None:
+            await ended.wait()
+            if errors:
+                raise errors[0]
+
+        async with self._opening:
+            if digest in self._running:
+                raise Conflict(f"layer {digest} is arriving already")
+            with failures():
+                partial = await asyncio.to_thread(self._content.partial, digest, size, lease=LEASE)
+            download = self._running[digest] = Download(partial)
+            download.task = asyncio.create_task(wait())
+            download.holders = 1
+        try:
+            yield partial
+        except BaseException:
+            errors.append(SystemFailure(f"the transfer of layer {digest} was interrupted"))
+            partial.fail(errors[0])
+            raise
+        finally:
+            ended.set()
             download.holders -= 1
             if not download.holders:
                 await asyncio.shield(asyncio.ensure_future(self._end(digest, download)))

@@ -29,6 +29,7 @@ from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
 from boxship.images.pulling import Puller
 from boxship.images.pushing import Pusher, tags_to_push
 from boxship.images.remote import Remote
+from boxship.images.shipping import Shipping
 from boxship.images.streams import Tee
 from boxship.registry.client.credentials import from_header
 from boxship.registry.client.hosts import Credentials, RegistrySettings
@@ -74,6 +75,7 @@ class ImageService:
         self._registries = registries
         self.puller = Puller(self.layers, registries)
         self.remote = Remote(self.puller)
+        self.shipping = Shipping(self.layers, self.puller.downloads, self._arrived)
         self._pusher = Pusher(self.layers, self.puller, lambda: registries().uploads)
         self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
         self._removing = asyncio.Lock()
@@ -311,6 +313,12 @@ class ImageService:
             return self.get(id)
         except NotFound:
             return None
+
+    def _arrived(self, id: str, names: Sequence[str]) -> None:
+        for name in names:
+            self._event("pull", id, reference.parse(name).familiar)
+        if not names:
+            self._event("pull", id, id)
 
     def _event(self, action: str, id: str, name: str) -> None:
         self._emit("image", action, id, {**(self.get(id).config.labels or {}), "name": name})

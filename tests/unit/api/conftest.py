@@ -58,6 +58,7 @@ def api(tmp_path):
             "debugging",
             "images",
             "remotes",
+            "shipping",
             "system",
             "networks",
             "volumes",

@@ -24,7 +24,11 @@ FLAGS = (
 
 
 def run(session: Session, values: Values) -> int:
-    """Pull one image, or all tags of its repository."""
+    """Pull one image, or all tags of its repository; or images from the engine of another host."""
+    if values.arguments[0].startswith("ssh://"):
+        from boxship.cli import shipping
+
+        return shipping.pull(session, values.arguments[0], values.arguments[1:], quiet=values.is_set("quiet"))
     trust.check(values, values.arguments[0])
     try:
         reference = parse(values.arguments[0])
@@ -43,4 +47,4 @@ def run(session: Session, values: Values) -> int:
     return 0
 
 
-COMMANDS = {"image pull": Command("[OPTIONS] NAME[:TAG|@DIGEST]", run, FLAGS, least=1, most=1)}
+COMMANDS = {"image pull": Command("[OPTIONS] NAME[:TAG|@DIGEST]", run, FLAGS, least=1, most=1, over_ssh=True)}

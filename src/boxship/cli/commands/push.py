@@ -21,7 +21,11 @@ FLAGS = (
 
 
 def run(session: Session, values: Values) -> int:
-    """Push one tag, or all tags of the repository."""
+    """Push one tag, or all tags of the repository; or images to the engine of another host."""
+    if values.arguments[0].startswith("ssh://"):
+        from boxship.cli import shipping
+
+        return shipping.push(session, values.arguments[0], values.arguments[1:], quiet=values.is_set("quiet"))
     try:
         reference = parse(values.arguments[0])
     except ValueError as exc:
@@ -47,4 +51,4 @@ def run(session: Session, values: Values) -> int:
     return 0
 
 
-COMMANDS = {"image push": Command("[OPTIONS] NAME[:TAG]", run, FLAGS, least=1, most=1)}
+COMMANDS = {"image push": Command("[OPTIONS] NAME[:TAG]", run, FLAGS, least=1, most=1, over_ssh=True)}
