@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from boxship.api import answers, versions
+from boxship.api import answers, checkpoints, versions
 from boxship.api.backend import ContainerQuery, Containers
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
@@ -28,8 +28,9 @@ class UpdateRequest(Resources, frozen=True, kw_only=True, rename="pascal"):
 class ContainerRoutes:
     """Handlers over a ``Containers`` backend."""
 
-    def __init__(self, containers: Containers) -> None:
+    def __init__(self, containers: Containers, *, experimental: bool = False) -> None:
         self._containers = containers
+        self._experimental = experimental
 
     def routes(self) -> list[Route]:
         """Return this tag's rows of the router's table."""
@@ -93,6 +94,7 @@ class ContainerRoutes:
             raise InvalidInput(
                 "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
             )
+        checkpoints.refuse_restore(call, experimental=self._experimental)
         return answers.nothing(204 if await self._containers.start(call.params["id"]) else 304)
 
     async def stop(self, call: Call) -> web.StreamResponse:

@@ -19,6 +19,7 @@ from boxship.api.backend import (
     System,
     Volumes,
 )
+from boxship.api.checkpoints import CheckpointRoutes
 from boxship.api.containers import ContainerRoutes
 from boxship.api.disk import DiskRoutes
 from boxship.api.execs import ExecRoutes
@@ -76,7 +77,8 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
     """Return the router of the whole API; it is the handler of ``http.server.Server``."""
     return Router(
         [
-            *ContainerRoutes(backends.containers).routes(),
+            *ContainerRoutes(backends.containers, experimental=experimental).routes(),
+            *CheckpointRoutes(backends.containers, experimental=experimental).routes(),
             *OutputRoutes(backends.containers).routes(),
             *ArchiveRoutes(backends.archives, backends.commits).routes(),
             *ExecRoutes(backends.execs, backends.debugging).routes(),

@@ -49,7 +49,7 @@ def api(tmp_path):
     """A context manager: ``async with api(containers=..., images=...) as (client, path)`` serves these backends."""
 
     @contextlib.asynccontextmanager
-    async def serving(**backends):
+    async def serving(*, experimental=False, **backends):
         names = (
             "containers",
             "archives",
@@ -64,7 +64,9 @@ def api(tmp_path):
             "volumes",
             "disk",
         )
-        router = make_router(SimpleNamespace(**{name: backends.get(name, Recorder()) for name in names}))
+        router = make_router(
+            SimpleNamespace(**{name: backends.get(name, Recorder()) for name in names}), experimental=experimental
+        )
         path = str(tmp_path / "s")
         server = Server(router)
         listener = await asyncio.get_running_loop().create_unix_server(server, path)
