@@ -46,7 +46,7 @@ from boxship.engine.rootfs.commit import CommitService
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
-from boxship.images import ImageService, ImageUser
+from boxship.images import ImageService, ImageUser, collection
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
 from boxship.snapshots import open_snapshotter, quota
@@ -84,6 +84,7 @@ class Services:
         instance: str,
         settings: EngineSettings,
         registries: Registries,
+        collector: collection.Collector,
     ) -> None:
         self.containers = containers
         self.archives = archives
@@ -106,10 +107,14 @@ class Services:
         self._instance = instance
         self._settings = settings
         self._registries = registries
+        self._collector = collector
+        self._collecting = asyncio.create_task(collector.run())
 
     async def reload(self, config: DaemonConfig) -> None:
         """Take over what SIGHUP may change, and say so. Raises SystemFailure and changes nothing for what is not there."""
+        policy = collection.parse(config.image_gc)
         self._registries.reload(config)
+        self._collector.policy = policy
         self._settings.take_over(engine_settings(config))
         attributes = {
             "name": os.uname().nodename,
@@ -129,6 +134,8 @@ class Services:
 
     async def close(self, *, stop_containers: bool) -> None:
         """End the engine; containers are stopped first or left running with their network."""
+        self._collecting.cancel()
+        await asyncio.gather(self._collecting, return_exceptions=True)
         await self._sampler.close()
         await self._lifecycle.close(stop_containers=stop_containers)
         if stop_containers:
@@ -145,6 +152,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     """
     settings = msgspec.structs.replace(engine_settings(config), identity=identity)
     registries = Registries(config)
+    gc_policy = collection.parse(config.image_gc)
     os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
     os.makedirs(settings.shims_dir(), mode=0o700, exist_ok=True)
     os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
@@ -306,6 +314,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         debugging=debugging,
         images=images,
         remotes=images.remote,
+        shipping=images.shipping,
         system=system,
         networks=networks,
         volumes=volumes,
@@ -314,12 +323,18 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         sampler=sampler,
         network_service=networks,
         launcher=launcher,
-        shipping=images.shipping,
         events=events,
         store=store,
         instance=instance,
         settings=settings,
         registries=registries,
+        collector=collection.Collector(
+            store,
+            images,
+            policy=gc_policy,
+            in_use=lambda: {user.image_id for user in users()},
+            fullness=lambda: collection.percent_used(settings.data_root),
+        ),
     )
 
 
