@@ -71,12 +71,19 @@ class NativeRuntime:
             pidfd.send_signal(init.pidfd, number)
 
     def delete(self) -> None:
-        """Run the hooks that follow the container's end; the cgroup is the shim's."""
+        """Run the hooks that follow the container's end, and remove the bundle; the cgroup is the shim's."""
         for hook in self._facts["poststop"]:
             timeout = min(hook.get("timeout") or POSTSTOP_LIMIT, POSTSTOP_LIMIT)
             try:
                 hooks.run([{**hook, "timeout": timeout}], self._state("stopped", 0))
             except (RuntimeFailure, OSError):
+                records.note_error(self._facts["state_dir"])
+        for remove, path in ((os.unlink, os.path.join(self._bundle, "config.json")), (os.rmdir, self._bundle)):
+            try:
+                remove(path)
+            except FileNotFoundError:
+                pass  # only containers with hooks have one
+            except OSError:
                 records.note_error(self._facts["state_dir"])
 
     def _write_bundle(self, spec: dict[str, Any]) -> str:
