@@ -385,6 +385,11 @@ def _named(ref: str) -> str:
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield from an iterator that blocks."""
-    while (piece := await asyncio.to_thread(next, pieces, b"")) != b"":
-        yield piece
+    """Yield from an iterator that blocks; while a piece is being sent, the next one is made."""
+    coming = asyncio.ensure_future(asyncio.to_thread(next, pieces, b""))
+    try:
+        while (piece := await coming) != b"":
+            coming = asyncio.ensure_future(asyncio.to_thread(next, pieces, b""))
+            yield piece
+    finally:
+        await asyncio.gather(coming, return_exceptions=True)
