@@ -188,8 +188,12 @@ class LayerStore:
                 return order, [chain_id for chain_id in order if transaction.delete(LAYER, chain_id)]
 
             order, dropped = self.store.write_now(change)
-            for chain_id in order:
-                self._remove_snapshot(chain_id)
+            # Those that have no row stand in no order: a lower one goes when the upper ones are gone. One that stayed
+            # after a power cut, with half its files, would be taken for the layer by the next addition.
+            while order and len(left := [chain_id for chain_id in order if not self._remove_snapshot(chain_id)]) < len(
+                order
+            ):
+                order = left
         self.content.collect(_referenced_blobs)
         return dropped
 
@@ -207,11 +211,15 @@ class LayerStore:
         if not self._additions:
             self.store.write_now(lambda t: t.end_lease(LEASE))
 
-    def _remove_snapshot(self, chain_id: str) -> None:
+    def _remove_snapshot(self, chain_id: str) -> bool:
+        """Return whether it is gone; one on which a container stands stays, and sweep comes back."""
         try:
             self.snapshotter.remove(chain_id)
-        except (HasChildren, NoSuchSnapshot):
-            pass  # a container stands on it: sweep comes back
+        except NoSuchSnapshot:
+            return True
+        except HasChildren:
+            return False
+        return True
 
 
 class Addition:

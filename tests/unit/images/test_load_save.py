@@ -291,3 +291,12 @@ def test_f5_a_damaged_blob_is_found_when_it_is_saved(bench, make_tar) -> None:
         file.write(b"\xff\xff")
     with pytest.raises(BoxshipError, match="is damaged on disk"):
         bench.save("app")
+
+
+def test_layers_without_rows_are_swept_whatever_their_order(bench):
+    keys = [f"sha256:{digit * 64}" for digit in "cab"]
+    for parent, key in zip([None, *keys], keys, strict=False):
+        bench.snapshots.prepare("extract-1", parent)
+        bench.snapshots.commit(key, "extract-1")
+    bench.service.layers.sweep()
+    assert not bench.snapshots.parents

@@ -135,6 +135,9 @@ class Checker:
             for chain_id in layers:
                 if chain_id not in rows:
                     yield Finding(f"image {id}", f"its layer {chain_id} is not known", _AGAIN[2:] if repair else "")
+        for info in self._snapshotter.list():
+            if info.committed and info.key not in rows and not os.path.isdir(self._files(info.path)):
+                yield Finding(f"layer {info.key}", "its files are missing, and no image has it")
         # Lower ones first: upper ones are unpacked on top of them.
         for chain_id, row in sorted(rows.items(), key=lambda item: _depth(item[0], rows)):
             yield from self._layer(chain_id, row, repair=repair, quick=quick)
