@@ -42,7 +42,6 @@ SAME = [
         "wait",
         "container",
         "network",
-        "system",
     ],
     *(f"network {name}" for name in ("create", "connect", "disconnect", "inspect", "ls", "prune", "rm")),
     *(f"container {name}" for name in ("inspect", "ls", "prune", "rm", "stop")),
@@ -59,6 +58,12 @@ def test_help_is_dockers(command, docker, boxship) -> None:
     words = ("-H", "unix:///nope", *command.split(), "--help")
     theirs = docker(*words)
     assert boxship(*words) == theirs
+
+
+def test_help_of_system_has_one_command_more(docker, boxship) -> None:
+    words = ("-H", "unix:///nope", "system", "--help")
+    code, ours, *rest = boxship(*words)
+    assert (code, "".join(line for line in ours.splitlines(True) if " fsck " not in line), *rest) == docker(*words)
 
 
 @pytest.mark.row("CLI-07")

@@ -64,9 +64,7 @@ def layer_blob(own: Engine) -> Path:
 def test_usage_explains_what_du_finds(own: Engine) -> None:
     hostile.start(own, "base", "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=3; seq 100000; exec sleep 1000")
     id = hostile.create(own, "base", "true", HostConfig={"Binds": ["data:/data"]})
-    hostile.until(
-        lambda: "100000" in own.docker("logs", "--tail=1", own.docker("ps", "-q").stdout.strip()).stdout
-    )
+    hostile.until(lambda: "100000" in own.docker("logs", "--tail=1", own.docker("ps", "-q").stdout.strip()).stdout)
     (own.data_root / "volumes/data/_data/file").write_bytes(bytes(2_000_000))
     ingest = own.data_root / f"content/ingest/partial-sha256-{'ab' * 32}"
     ingest.write_bytes(bytes(100_000))
