@@ -452,7 +452,7 @@ class Lifecycle:
         if signal in (signals.SIGKILL, self._stop_signal(container)):
             self.set_status(container, stopped_by_user=True, wanted_running=False)
         self.set_status(container, asked=asked)
-        await self.save(container)  # before it has an effect, or a daemon killed in between would not know
+        await self._save_if_possible(container)  # before it has an effect: a daemon killed in between would not know
         self._emit(container, "kill", {"signal": str(signal)})  # before the "die" that may follow at once
         with contextlib.suppress(ShimGone):
             await container.shim.kill(signal)
@@ -501,7 +501,7 @@ class Lifecycle:
             wanted_running=False,
             asked=msgspec.structs.replace(asked, signal=number, timeout=timeout),
         )
-        await self.save(container)  # before it has an effect, or a daemon killed in between would not know
+        await self._save_if_possible(container)  # before it has an effect: a daemon killed in between would not know
         await self._signal(container, number)
         if container.status.state is State.PAUSED:
             await asyncio.to_thread(self._composer.cgroup(container).thaw)
@@ -728,6 +728,13 @@ class Lifecycle:
     async def save(self, container: Container) -> None:
         """Write the status row."""
         await self._rows.save_status(container)
+
+    async def _save_if_possible(self, container: Container) -> None:
+        """Write the status row; a disk that fails must not keep a container running that shall end."""
+        try:
+            await self.save(container)
+        except SystemFailure as exc:
+            log.warning("container %s: its status could not be written: %s", container.id, exc)
 
     def remove_later(self, container: Container) -> None:
         """Remove a stopped container in the background."""
