@@ -142,7 +142,9 @@ def test_shutdown_stops_containers_and_start_applies_restart_policies(fresh_engi
     _until(lambda: set(engine.docker("ps", "--format", "{{.Names}}").stdout.split()) == {"always", "unless-stopped"})
 
 
-@pytest.mark.parametrize("name", sorted(n for n in failpoints.NAMES if not n.startswith(("change.", "registry."))))  # see test_update
+@pytest.mark.parametrize(
+    "name", sorted(n for n in failpoints.NAMES if not n.startswith(("change.", "registry.")))
+)  # see test_update
 def test_a_kill_at_each_failpoint_leaves_nothing_that_the_next_start_does_not_repair(
     fresh_engine: Engine, name: str
 ) -> None:
