@@ -453,9 +453,7 @@ class Lifecycle:
             self.set_status(container, stopped_by_user=True, wanted_running=False)
         self.set_status(container, asked=asked)
         await self._save_if_possible(container)  # before it has an effect: a daemon killed in between would not know
-        self._emit(container, "kill", {"signal": str(signal)})  # before the "die" that may follow at once
-        with contextlib.suppress(ShimGone):
-            await container.shim.kill(signal)
+        await self._signal(container, signal)  # unless it ended meanwhile
         if signal == signals.SIGKILL and not await self._killed(container):
             raise _stuck(container)
 
@@ -526,7 +524,7 @@ class Lifecycle:
     async def _signal(self, container: Container, number: int) -> None:
         if container.shim is None or not container.status.alive:
             return
-        self._emit(container, "kill", {"signal": str(number)})
+        self._emit(container, "kill", {"signal": str(number)})  # before the "die" that may follow at once
         with contextlib.suppress(ShimGone):
             await container.shim.kill(number)
 
