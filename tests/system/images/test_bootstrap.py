@@ -56,7 +56,7 @@ def test_hello_world_needs_nothing(engine: Engine) -> None:
 def test_an_unknown_distribution_is_refused(engine: Engine) -> None:
     done = bootstrap(engine, "plan9:4")
     assert done.returncode == 1
-    assert done.stderr == "Error: no package archive is known for 'plan9' (known: debian, ubuntu, busybox)\n"
+    assert done.stderr == "Error: no package archive is known for 'plan9' (known: debian, ubuntu, busybox, registry)\n"
 
 
 @pytest.mark.timeout(400)
