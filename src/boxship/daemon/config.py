@@ -246,8 +246,8 @@ def _checked(config: DaemonConfig) -> DaemonConfig:
     if config.authorization_plugins:  # to go on without would let in whom they would keep out
         raise _invalid(f"authorization plugins are not supported: {', '.join(config.authorization_plugins)}")
     for option in config.exec_opts:
-        if option not in ("native.cgroupdriver=cgroupfs", ""):
-            raise _invalid(f"exec option {option} is not supported: containers' cgroups are made without systemd")
+        if option not in ("native.cgroupdriver=cgroupfs", "native.cgroupdriver=systemd", ""):
+            raise _invalid(f"invalid exec option: {option}")
     if config.default_cgroupns_mode not in (None, "", "private", "host"):
         raise _invalid(
             f"invalid default cgroup namespace ({config.default_cgroupns_mode}): "
@@ -293,7 +293,10 @@ _WITHOUT_EFFECT = (
 def without_effect(config: DaemonConfig) -> list[str]:
     """Return the names of options that somebody set and that this engine does not follow."""
     default = DaemonConfig()
-    return [name.replace("_", "-") for name in _WITHOUT_EFFECT if getattr(config, name) != getattr(default, name)]
+    drivers = [option for option in config.exec_opts if option == "native.cgroupdriver=systemd"]  # cgroups are our own
+    return drivers + [
+        name.replace("_", "-") for name in _WITHOUT_EFFECT if getattr(config, name) != getattr(default, name)
+    ]
 
 
 def _invalid(text: str) -> ConfigError:

@@ -31,16 +31,17 @@ def test_every_option_has_a_field_or_is_ignored():
 
 
 def test_options_that_nothing_follows_are_told(configure):
-    config, _ = configure("--metrics-addr", "127.0.0.1:9323", "--debug", file={"fixed-cidr-v6": "fd00::/64"})
-    assert without_effect(config) == ["fixed-cidr-v6", "metrics-addr"]
+    file = {"fixed-cidr-v6": "fd00::/64", "exec-opts": ["native.cgroupdriver=systemd"]}
+    config, _ = configure("--metrics-addr", "127.0.0.1:9323", "--debug", file=file)
+    assert without_effect(config) == ["native.cgroupdriver=systemd", "fixed-cidr-v6", "metrics-addr"]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--authorization-plugin", "guard"], ["--exec-opt", "native.cgroupdriver=systemd"]],
+    [["--authorization-plugin", "guard"], ["--exec-opt", "native.bogus=1"]],
 )
 def test_what_must_not_be_passed_over_is_refused(configure, arguments):
-    with pytest.raises(ConfigError, match="not supported"):
+    with pytest.raises(ConfigError, match=r"not supported|invalid exec option"):
         configure(*arguments)
 
 
