@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from harness.waiting import until
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's id in the protocol
 _ARGUMENTS = (
@@ -60,12 +63,15 @@ class Browser:
         return title
 
     def click(self, selector: str) -> None:
-        """Click on what a CSS selector finds, and wait for the page that this loads."""
-        self._command("POST", f"/element/{self._find(selector)}/click", {})
+        """Click on the link or button that a CSS selector finds, and wait for the page that this loads."""
+        with self._leaving():
+            self._command("POST", f"/element/{self._find(selector)}/click", {})
 
     def type(self, selector: str, text: str) -> None:
-        """Type into a field; a newline is the return key."""
-        self._command("POST", f"/element/{self._find(selector)}/value", {"text": text.replace("\n", "\ue007")})
+        """Type into a field; a newline at the end is the return key, and waits for the page that this loads."""
+        keys = {"text": text.replace("\n", "\ue007")}
+        with self._leaving() if text.endswith("\n") else contextlib.nullcontext():
+            self._command("POST", f"/element/{self._find(selector)}/value", keys)
 
     def text(self, selector: str = "body") -> str:
         """What a person reads there."""
@@ -91,6 +97,14 @@ class Browser:
             assert self._driver.stdout is not None
             self._driver.stdout.close()
             shutil.rmtree(self._profile, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """Wait at the end of the block until another page has been loaded: the driver does not always."""
+        self.run("document.body.dataset.left = 'not yet'")
+        yield
+        arrived = "return document.readyState == 'complete' && !!document.body && !document.body.dataset.left"
+        until(lambda: self.run(arrived))
 
     def _read_port(self) -> int:
         assert self._driver.stdout is not None
