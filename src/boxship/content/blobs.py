@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from boxship.base import clock
+from boxship.base import atomicfile, clock
 from boxship.base.errors import NotFound, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content.digest import of_bytes, parse
@@ -138,8 +138,8 @@ class ContentStore:
                     continue
             except FileNotFoundError:
                 continue
-            _unlink(path)
-            _unlink(path + MAP)
+            atomicfile.remove(path)
+            atomicfile.remove(path + MAP)
             freed += size
         return freed
 
@@ -241,7 +241,7 @@ class ContentStore:
         path = self.path(digest)
         with self._names:
             self._store.write_now(lambda t: t.delete(KIND, digest))
-            _unlink(path)
+            atomicfile.remove(path)
 
     def collect(self, referenced: Collection[str] | Callable[[ReadTransaction], Collection[str]]) -> int:
         """Remove blobs that are neither referenced nor under a lease; return the bytes freed.
@@ -264,7 +264,7 @@ class ContentStore:
         with self._names:
             gone = self._store.write_now(change)
             for digest, _ in gone:
-                _unlink(self.path(digest))
+                atomicfile.remove(self.path(digest))
         return sum(size for _, size in gone)
 
     def unnamed(self, *, remove: bool = False) -> Sequence[str]:
@@ -278,7 +278,7 @@ class ContentStore:
             with self._store.read() as transaction:
                 found = sorted(files - {digest for digest, _ in transaction.list(KIND)})
             for digest in found if remove else ():
-                _unlink(os.path.join(self._blobs, *digest.split(":", 1)))
+                atomicfile.remove(os.path.join(self._blobs, *digest.split(":", 1)))
         return found
 
     def _keep(self, path: str, descriptor: Descriptor, lease: str | None, *, durable: bool) -> None:
@@ -296,17 +296,17 @@ class ContentStore:
             os.rename(path, target)
             try:
                 if durable:
-                    _fsync_directory(os.path.dirname(target))
+                    atomicfile.fsync_directory(os.path.dirname(target))
                 self._store.write_now(change, durable=durable)
             except BaseException:
                 if not known:
-                    _unlink(target)
+                    atomicfile.remove(target)
                 raise
 
     def _sweep(self) -> Swept:
         ingests = [name for name in _names_in(self._ingests) if not name.startswith(PREFIX)]
         for name in ingests:
-            _unlink(os.path.join(self._ingests, name))
+            atomicfile.remove(os.path.join(self._ingests, name))
         self.drop_partials(older_ns=PARTIAL_NS)
         unnamed = self.unnamed(remove=True)
         with self._store.read() as transaction:
@@ -319,18 +319,3 @@ class ContentStore:
 def _names_in(path: str) -> list[str]:
     with os.scandir(path) as entries:
         return [entry.name for entry in entries]
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _fsync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -15,6 +15,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 
+from boxship.base import atomicfile
 from boxship.base.errors import BoxshipError
 from boxship.content.digest import parse
 from boxship.content.ingest import Descriptor, DigestMismatch, SizeMismatch
@@ -135,7 +136,7 @@ class Partial:
         if durable:
             os.fsync(self._fd)
         self._keep(self.path, descriptor, durable)
-        _unlink(self.path + MAP)
+        atomicfile.remove(self.path + MAP)
 
     def close(self) -> None:
         """Close the files; call it when nobody reads any more."""
@@ -146,8 +147,8 @@ class Partial:
 
     def discard(self) -> None:
         """Remove what was written."""
-        _unlink(self.path)
-        _unlink(self.path + MAP)
+        atomicfile.remove(self.path)
+        atomicfile.remove(self.path + MAP)
 
     def reader(self) -> PartialReader:
         """Return a reader from the start; what an earlier attempt left is only shown once all is verified."""
@@ -233,10 +234,3 @@ def _pwrite(fd: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from boxship.base import clock, failpoints
+from boxship.base import atomicfile, clock, failpoints
 from boxship.content.digest import parse
 from boxship.registry.server.database import Database
 
@@ -85,7 +85,7 @@ class Blobs:
             known = os.path.exists(target)
             os.rename(path, target)
             try:
-                _fsync_directory(os.path.dirname(target))
+                atomicfile.fsync_directory(os.path.dirname(target))
                 failpoints.hit("registry.blob.before-row")
                 with self._database.write() as connection:
                     now_ns = clock.now_ns()
@@ -135,7 +135,7 @@ class Blobs:
             if gone:
                 failpoints.hit("registry.collect.before-files")
             for digest in gone:
-                _unlink(self.path(digest))
+                atomicfile.remove(self.path(digest))
 
     def is_touched(self, repository: str, digest: str, grace: float) -> bool:
         """Return whether a link is still protected; asked inside :meth:`removing`."""
@@ -190,7 +190,7 @@ class Blobs:
             if digest in rows:
                 found.add(digest)
             else:
-                _unlink(path)
+                atomicfile.remove(path)
                 removed += 1
         missing = sorted(rows - found)
         if missing:
@@ -204,18 +204,3 @@ class Blobs:
                 folder = os.path.join(top, prefix)
                 for name in os.listdir(folder):
                     yield f"{algorithm}:{name}", os.path.join(folder, name)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-
-
-def _fsync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
