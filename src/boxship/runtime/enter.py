@@ -60,6 +60,8 @@ def run(entry: Entry, end: socket.socket) -> "NoReturn":
         os.setsid()
         _enter(entry, end)
         process.execute(entry.process, end, seccomp_program=entry.seccomp_program, preserved=entry.preserved)
+    except Killed:
+        os._exit(1)  # as the kernel would have ended it a moment later; the starter waits for the end of init
     except RuntimeFailure as exc:
         report(end, exc.message, exc.code)
     except OSError as exc:

@@ -15,7 +15,7 @@ import socket
 from boxship.linux import namespaces, pidfd, prctl
 from boxship.linux.clone import fork_sibling
 from boxship.runtime import channel, credentials, enter, hooks, init
-from boxship.runtime.failure import Killed, RuntimeFailure, reason
+from boxship.runtime.failure import START_FAILED, Killed, RuntimeFailure, reason
 from boxship.runtime.namespace_plan import NamespacePlan
 
 __all__ = ["ExecProcess", "InitProcess", "RuntimeFailure", "start_exec", "start_init"]
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _PREFIX = "unable to start container process: "
 _STOPPED = "cannot exec in a stopped container"
-_END_WAIT = 0.2  # seconds from the end of a container's processes to that of its init, which reaps them
+_END_WAIT = (
+    2.0  # seconds from the end of a container's processes to that of its init, which reaps them; on a busy machine
+)
 
 
 class InitProcess:
@@ -144,7 +146,9 @@ def start_exec(
         message = _STOPPED if pidfd.wait(init_pidfd, _END_WAIT) else exc.message
         raise RuntimeFailure(_PREFIX + message) from exc
     except RuntimeFailure as exc:
-        raise RuntimeFailure(_PREFIX + exc.message, exc.code) from exc
+        # The end of a container takes its cgroup and its files away under the process that is entering it.
+        stopped = exc.code == START_FAILED and pidfd.wait(init_pidfd, 0)
+        raise RuntimeFailure(_PREFIX + (_STOPPED if stopped else exc.message), exc.code) from exc
     except OSError as exc:
         # Looking at a process that is gone, or forking in its pid namespace (ENOMEM).
         message = _STOPPED if pidfd.wait(init_pidfd, _END_WAIT) else str(exc)

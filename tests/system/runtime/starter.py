@@ -1,19 +1,21 @@
 """A small process that starts containers for the tests: it forks and unshares, which the test process must not.
 
 Reads one JSON document from stdin: ``{"spec", "rootfs", "terminal": bool, "execs": [process, ...], "cgroup": path|null,
-"seccomp": base64|null}``; starts the container, runs the execs in it one after the other, waits for its end when there
-were none (else kills it), and prints ``{"error", "code", "status", "console", "execs": [...], "leaked": [...]}``.
+"seccomp": base64|null, "until_refused": bool, "ends_under_execs": bool}``; starts the container, runs the execs in it one
+after the other (over and over if ``until_refused``, to the first that fails; ``ends_under_execs`` kills it while they are
+on their way in), waits for its end when there were none (else kills it), and prints ``{"error", "code", "status", "console", "execs": [...], "leaked": [...]}``.
 The container's output goes to stderr, the result to stdout.
 """
 
 import base64
+import itertools
 import json
 import os
 import signal
 import sys
 import time
 
-from boxship.linux import cgroup, prctl
+from boxship.linux import cgroup, pidfd, prctl
 from boxship.runtime import launch
 
 
@@ -36,6 +38,17 @@ def descriptors() -> set[str]:
         except OSError:
             continue  # the directory itself
     return found
+
+
+class LastMoment:
+    """In the place of an exec's cgroup: the container's init is killed when the process joins it."""
+
+    def __init__(self, init: launch.InitProcess) -> None:
+        self._init = init
+
+    def join(self) -> None:
+        os.kill(self._init.pid, signal.SIGKILL)
+        pidfd.wait(self._init.pidfd)
 
 
 def attempt(result: dict, start) -> launch.InitProcess | None:
@@ -81,7 +94,8 @@ def main() -> None:
     result["milliseconds"] = (time.perf_counter() - began) * 1000
     if init is not None:
         result["host_pid"] = init.pid
-        for process in request.get("execs", []):
+        execs = request.get("execs", [])
+        for process in itertools.cycle(execs) if request.get("until_refused") else execs:
             answer: dict = {"error": None}
             result["execs"].append(answer)
             child = attempt(
@@ -90,7 +104,7 @@ def main() -> None:
                     process,
                     init_pidfd=init.pidfd,
                     init_pid=init.pid,
-                    cgroup=group,
+                    cgroup=LastMoment(init) if request.get("ends_under_execs") else group,
                     stdio=None if process.get("terminal") else (null, 2, 2),
                     seccomp_program=code,
                     container_id="test",
@@ -98,6 +112,8 @@ def main() -> None:
             )
             if child is not None:
                 finish(answer, child)
+            elif request.get("until_refused"):
+                break
         if request.get("execs"):
             os.kill(init.pid, signal.SIGKILL)
         finish(result, init)
