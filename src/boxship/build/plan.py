@@ -1,0 +1,64 @@
+"""What a frontend hands to the solver: the graph, and the steps and the configuration that make images of its results.
+
+An image's configuration is a pure function of the plan and of the times at which results came to be. A step without a vertex
+of its own changes only the configuration; its history entry has the time of the result below it. So a build that finds
+everything in the cache gives the image that it gave before, bit for bit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from boxship.build.graph import Graph
+from boxship.spec.docker.container import ContainerConfig
+
+
+class Warning(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding of the linter: the rule's name as in Docker's reference, a sentence, the lines it is about (from 1)."""
+
+    rule: str
+    message: str
+    line: int = 0
+    end_line: int = 0
+    url: str = ""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One instruction. ``number`` counts from 1 over all stages of the file, as in "Step 7/14"."""
+
+    number: int
+    stage: int
+    text: str  # the instruction as the classic builder shows it, variables expanded as it does
+    line: int
+    end_line: int
+    config: ContainerConfig  # of the image after this step
+    vertex: str = ""  # id; "" when only the configuration changes
+    created_by: str = ""  # of the history entry
+    comment: str = ""
+    author: str = ""
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One build stage, complete."""
+
+    index: int
+    name: str  # "" without AS
+    platform: str  # os/architecture[/variant] of what it makes
+    base: str  # id of the image it begins with, "" for scratch
+    steps: tuple[Step, ...]  # the first is FROM, whose vertex is the base
+    result: str  # id of the vertex whose result is the stage's filesystem
+    config: ContainerConfig
+
+
+class Plan:
+    """A build, decided: ``target`` is the stage whose result is wanted; stages it does not need are not in ``stages``."""
+
+    def __init__(self, graph: Graph, stages: tuple[Stage, ...], target: Stage, total_steps: int) -> None:
+        self.graph = graph
+        self.stages = stages
+        self.target = target
+        self.total_steps = (
+            total_steps  # the M of "Step N/M": all instructions of the file, as the classic builder counts
+        )
+        self.warnings: tuple[Warning, ...] = ()
+        self.unused_args: tuple[str, ...] = ()  # --build-arg that nothing consumed

@@ -1,0 +1,89 @@
+"""What a build says while it runs. The API turns these into Docker's classic text, our command line into a live view.
+
+Events of one vertex come in order; vertices that run at the same time interleave.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event", tag=str.lower):
+    """``time_ns``: wall clock, nanoseconds since 1970."""
+
+    time_ns: int
+
+
+class Planned(Event, frozen=True, kw_only=True):
+    """The vertices of the build with the steps they belong to; comes once, before all others of them."""
+
+    vertices: tuple[Row, ...]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A vertex as it is listed: ``step`` and ``stage`` are 0 and "" when no instruction stands behind it."""
+
+    vertex: str
+    name: str
+    inputs: tuple[str, ...] = ()
+    step: int = 0
+    stage: str = ""
+
+
+class Started(Event, frozen=True, kw_only=True):
+    """A vertex is carried out; ``container`` is the id of the one a program runs in."""
+
+    vertex: str
+    container: str = ""
+
+
+class Output(Event, frozen=True, kw_only=True):
+    """What a program wrote; ``stream`` is 1 or 2."""
+
+    vertex: str
+    stream: int
+    data: bytes
+
+
+class Transfer(Event, frozen=True, kw_only=True):
+    """Bytes so far, of a download, a context, a layer; ``total`` 0 when it is not known."""
+
+    vertex: str
+    what: str
+    current: int
+    total: int = 0
+
+
+class Ended(Event, frozen=True, kw_only=True):
+    """A vertex has a result. ``cached``: the cache had it; ``reason``: why it did not (``build --why``)."""
+
+    vertex: str
+    cached: bool = False
+    reason: str = ""
+    bytes_written: int = 0
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    """A vertex failed; ``code`` is the exit code of its program, 0 when there was none."""
+
+    vertex: str
+    message: str
+    code: int = 0
+
+
+class StepDone(Event, frozen=True, kw_only=True):
+    """A step's image is known (in order of the steps of each stage); ``image`` is its id."""
+
+    step: int
+    image: str
+
+
+class Warned(Event, frozen=True, kw_only=True):
+    """A finding of the linter, or an argument that nothing consumed."""
+
+    message: str
+    rule: str = ""
+    line: int = 0
+
+
+AnyEvent = Planned | Started | Output | Transfer | Ended | Failed | StepDone | Warned
