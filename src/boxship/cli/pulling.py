@@ -1,14 +1,34 @@
-"""Pulling one image by name: the call, the credentials for its registry, the progress."""
+"""What is pulled or pushed by name, and pulling one: the call, the credentials for its registry, the progress."""
 
 from __future__ import annotations
 
+from boxship.cli.command import ExitError
 from boxship.cli.credentials import registry_auth
 from boxship.cli.progress import Progress
+from boxship.cli.reference import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxship.cli.command import Session
     from boxship.cli.reference import Reference
+
+
+def asked(session: Session, text: str, *, all_tags: bool, quiet: bool) -> Reference:
+    """Return what ``pull`` and ``push`` were asked for: with the tag ``latest``, which is told, unless it means all tags.
+
+    Raises ExitError.
+    """
+    try:
+        reference = parse(text)
+    except ValueError as exc:
+        raise ExitError(str(exc)) from exc
+    if all_tags and (reference.tag or reference.digest):
+        raise ExitError("tag can't be used with --all-tags/-a")
+    if all_tags or reference.tag or reference.digest:
+        return reference
+    if not quiet:
+        session.line("Using default tag: latest")
+    return reference.tagged()
 
 
 def pull(

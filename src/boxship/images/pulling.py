@@ -31,6 +31,7 @@ from boxship.registry.client.errors import (
     Mismatch,
     NameUnknown,
     NoCredentials,
+    innermost,
 )
 from boxship.registry.client.hosts import Credentials, Endpoint, RegistrySettings, endpoints
 from boxship.registry.client.places import BlobPlace, Foreign, first
@@ -256,7 +257,7 @@ class Puller:
                         await self._unpack(addition, layer, layers.index(layer), sources[layer.chain_id], report)
                     done.set()
             except BaseExceptionGroup as errors:
-                raise _first(errors) from None
+                raise innermost(errors) from None
 
             def finish() -> None:
                 digest = self._layers.content.add(manifest.data, manifest.media_type, lease=LEASE)
@@ -440,10 +441,3 @@ def _foreign(repository: Repository, urls: Sequence[str]) -> list[Foreign]:
 
 async def _in_thread(work: Callable[[], object]) -> None:
     await asyncio.to_thread(work)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    exc: BaseException = group
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc

@@ -21,6 +21,7 @@ from boxship.images.model import IMAGE, LAYER, LayerRow, decode_image, decode_la
 from boxship.images.pulling import Puller
 from boxship.images.reference import Reference, parse
 from boxship.images.removal import repository_of
+from boxship.registry.client.errors import innermost
 from boxship.registry.client.hosts import Credentials
 from boxship.registry.client.places import first
 from boxship.registry.client.pushing import BlobPusher, Memory, Pushed, put_manifest
@@ -144,10 +145,7 @@ class Pusher:
                     group.create_task(self._push_layer(repository, row, selected, report))
                 group.create_task(BlobPusher(repository, selected.id, Memory(selected.config)).run())
         except BaseExceptionGroup as errors:
-            exc: BaseException = errors
-            while isinstance(exc, BaseExceptionGroup):
-                exc = exc.exceptions[0]
-            raise exc from None
+            raise innermost(errors) from None
 
     async def _push_layer(self, repository: Repository, row: LayerRow, selected: Selected, report: Report) -> None:
         short = _short(row.diff_id)

@@ -18,7 +18,9 @@ from boxship.registry.client.session import Session, Timeouts
 from boxship.store import Store
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-QUICK = Timeouts(connect=2, answer=2, document=1, stall=0.3, slowest=1024, pause=0.001, longest_pause=0.01)
+QUICK = Timeouts(
+    connect=2, answer=2, document=1, stall=0.3, slowest=1024, pause=0.001, longest_pause=0.01, longest_wanted=0.01
+)
 
 
 class FakeRegistry:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from boxship.cli import trust
-from boxship.cli.command import STDOUT, Command, ExitError
+from boxship.cli.command import STDOUT, Command
 from boxship.cli.flags import Flag
-from boxship.cli.pulling import pull
-from boxship.cli.reference import parse
+from boxship.cli.pulling import asked, pull
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,17 +29,8 @@ def run(session: Session, values: Values) -> int:
 
         return shipping.pull(session, values.arguments[0], values.arguments[1:], quiet=values.is_set("quiet"))
     trust.check(values, values.arguments[0])
-    try:
-        reference = parse(values.arguments[0])
-    except ValueError as exc:
-        raise ExitError(str(exc)) from exc
     all_tags, quiet = values.is_set("all-tags"), values.is_set("quiet")
-    if all_tags and (reference.tag or reference.digest):
-        raise ExitError("tag can't be used with --all-tags/-a")
-    if not all_tags and not reference.tag and not reference.digest:
-        reference = reference.tagged()
-        if not quiet:
-            session.line("Using default tag: latest")
+    reference = asked(session, values.arguments[0], all_tags=all_tags, quiet=quiet)
     platform = values.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
     pull(session, reference, descriptor=STDOUT, platform=platform, all_tags=all_tags, quiet=quiet)
     session.line(reference.name + reference.suffix)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from boxship.cli.command import STDOUT, Command, ExitError
+from boxship.cli.command import STDOUT, Command
 from boxship.cli.credentials import registry_auth
 from boxship.cli.flags import Flag
 from boxship.cli.progress import Progress
-from boxship.cli.reference import parse
+from boxship.cli.pulling import asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +26,8 @@ def run(session: Session, values: Values) -> int:
         from boxship.cli import shipping
 
         return shipping.push(session, values.arguments[0], values.arguments[1:], quiet=values.is_set("quiet"))
-    try:
-        reference = parse(values.arguments[0])
-    except ValueError as exc:
-        raise ExitError(str(exc)) from exc
     all_tags, quiet = values.is_set("all-tags"), values.is_set("quiet")
-    if all_tags and (reference.tag or reference.digest):
-        raise ExitError("tag can't be used with --all-tags/-a")
-    if not all_tags and not reference.tag and not reference.digest:
-        reference = reference.tagged()
-        if not quiet:
-            session.line("Using default tag: latest")
+    reference = asked(session, values.arguments[0], all_tags=all_tags, quiet=quiet)
     query: dict[str, object] = {} if all_tags else {"tag": reference.tag or reference.digest}
     headers = {"X-Registry-Auth": registry_auth(session, reference.domain)}
     path = f"/images/{reference.name}/push"

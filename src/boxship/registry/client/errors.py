@@ -39,7 +39,14 @@ class NoCredentials(RegistryError, SystemFailure):
 
 
 class Unreachable(RegistryError, SystemFailure):
-    """The registry can't be talked to, or broke off; another try or another host may help."""
+    """The registry can't be talked to, or broke off; another try or another host may help.
+
+    ``wait`` is how many seconds it asked to be left alone (RFC 9110, ``Retry-After``); 0 when it did not.
+    """
+
+    def __init__(self, text: str, *, status: int = 0, code: str = "", wait: float = 0) -> None:
+        super().__init__(text, status=status, code=code)
+        self.wait = wait
 
 
 class NotConnected(Unreachable):
@@ -54,8 +61,27 @@ class Mismatch(InvalidInput):
     """The bytes are not those that were asked for by digest or size."""
 
 
-def of_answer(status: int, reason: str, body: bytes) -> RegistryError:
-    """Return the error that an answer of 400 and above means (distribution-spec, "Error Codes"), in Docker's words."""
+def innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of a group of tasks that end together: it is why the others were cancelled."""
+    exc: BaseException = group
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
+
+
+def wait_of(retry_after: str) -> float:
+    """Return the seconds that a ``Retry-After`` asks for, 0 for a date, which says little, or nonsense."""
+    text = retry_after.strip()
+    if not (text.isascii() and text.isdecimal()):
+        return 0
+    return float(text[:9])
+
+
+def of_answer(status: int, reason: str, body: bytes, *, retry_after: str = "") -> RegistryError:
+    """Return the error that an answer of 400 and above means (distribution-spec, "Error Codes"), in Docker's words.
+
+    ``retry_after`` is the answer's header of that name.
+    """
     code = message = detail = ""
     try:
         document = json.loads(body)
@@ -79,7 +105,7 @@ def of_answer(status: int, reason: str, body: bytes) -> RegistryError:
     if status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
         return Denied(text, status=status, code=code or ("UNAUTHORIZED" if status == 401 else "DENIED"))
     if status in TRANSIENT or code == "TOOMANYREQUESTS":
-        return Unreachable(text, status=status, code=code)
+        return Unreachable(text, status=status, code=code, wait=wait_of(retry_after))
     return RegistryError(text, status=status, code=code)
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from boxship.registry.client.errors import Mismatch, RegistryError, Unreachable
+from boxship.registry.client.errors import Mismatch, RegistryError, Unreachable, innermost
 from boxship.registry.client.places import BlobPlace
 from boxship.registry.client.repository import pause
 from boxship.registry.client.slots import Slots
@@ -85,7 +85,7 @@ class Fetcher:
                 for _ in range(min(CONNECTIONS, len(pieces))):
                     group.create_task(self._work(repository, pieces))
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise innermost(errors) from None
 
     async def _work(self, repository: BlobPlace, pieces: deque[tuple[int, int]], *, ranged: bool = True) -> None:
         while pieces:
@@ -107,7 +107,7 @@ class Fetcher:
                 mark = self._moved
                 if failures >= session.settings.attempts:
                     raise
-                await pause(failures, session.timeouts)
+                await pause(failures, session.timeouts, exc.wait)
 
     async def _transfer(self, repository: BlobPlace, start: int, end: int, *, ranged: bool) -> int:
         """Return the offset that one request brought us to."""
@@ -161,10 +161,3 @@ def _joined(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((start, end))
     return found
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    exc: BaseException = group
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc

@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import urljoin
 
 from boxship.registry.client.errors import Denied, Misbehaved, Mismatch, RegistryError, Unreachable
-from boxship.registry.client.repository import Document, Repository, escape, pause
+from boxship.registry.client.repository import Document, Repository, escape, pause, retry
 from boxship.registry.client.session import Answer, origin, shown
 from boxship.spec.oci import check_digest
 
@@ -60,7 +60,8 @@ class BlobPusher:
         Raises Denied, Unreachable after as many attempts as the settings allow, and other RegistryErrors.
         """
         repository = self._repository
-        if await repository.blob_exists(self._digest):
+        timeouts, attempts = repository.session.timeouts, repository.session.settings.attempts
+        if await retry(lambda: repository.blob_exists(self._digest), attempts, timeouts):
             return Pushed.EXISTS, ""
         location = ""
         for other in mount_from:
@@ -100,11 +101,11 @@ class BlobPusher:
                     offset = end
                 await self._finish(location, offset)
                 return
-            except Unreachable:
+            except Unreachable as exc:
                 failures += 1
                 if failures >= session.settings.attempts:
                     raise
-                await pause(failures, session.timeouts)
+                await pause(failures, session.timeouts, exc.wait)
             except RegistryError as exc:
                 expired = isinstance(exc, Denied) and exc.status == 401 and failures == 0
                 if not expired and not (exc.status in (404, 416, _TOO_LARGE) and failures == 0):
@@ -172,15 +173,20 @@ async def put_manifest(repository: Repository, reference: str, document: Documen
     """Store a manifest or index under a tag or digest. Raises Mismatch when the registry names it otherwise."""
     headers = {"Content-Type": document.media_type}
     path = f"/manifests/{reference}"
-    async with repository.call("PUT", path, headers=headers, body=document.data, push=True) as answer:
-        stated = answer.headers.get("Docker-Content-Digest", document.digest)
+
+    async def put() -> str:
+        async with repository.call("PUT", path, headers=headers, body=document.data, push=True) as answer:
+            return answer.headers.get("Docker-Content-Digest", document.digest)
+
+    stated = await retry(put, repository.session.settings.attempts, repository.session.timeouts)
     if stated != document.digest:
         raise Mismatch(f"the registry stored {stated[:200]} in place of {document.digest}")
 
 
 def _location(answer: Answer) -> str:
-    target = urljoin(answer.url, answer.headers.get("Location", ""))
-    if target == answer.url or not target.startswith("http"):
+    stated = answer.headers.get("Location", "")
+    target = urljoin(answer.url, stated)
+    if not stated or not target.startswith("http"):
         raise Misbehaved(f"{shown(answer.url)}: no place to upload to")
     if origin(target)[1] == origin(answer.url)[1] and answer.url.startswith("https") and target.startswith("http:"):
         target = "https" + target[4:]  # registries behind a proxy that ends TLS name themselves by http

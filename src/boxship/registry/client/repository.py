@@ -159,7 +159,12 @@ class Repository:
                 if answer.status < 400 or (missing and answer.status == 404):
                     yield answer
                     return
-                raise of_answer(answer.status, answer.reason, await answer.error_text())
+                raise of_answer(
+                    answer.status,
+                    answer.reason,
+                    await answer.error_text(),
+                    retry_after=answer.headers.get("Retry-After", ""),
+                )
 
     async def _list(self, path: str, key: str, *, scopes: frozenset[str] | None = None) -> Sequence[str]:
         found: list[str] = []
@@ -194,14 +199,17 @@ async def retry(work: Callable[[], Awaitable[T]], attempts: int, timeouts: Timeo
         except Unreachable as exc:
             if isinstance(exc, NotConnected) or (exc.status and exc.status not in TRANSIENT):
                 raise
-            await pause(attempt, timeouts)
+            await pause(attempt, timeouts, exc.wait)
     return await work()
 
 
-async def pause(attempt: int, timeouts: Timeouts) -> None:
-    """Wait before attempt number ``attempt + 1``: longer each time, never for all clients at the same moment."""
+async def pause(attempt: int, timeouts: Timeouts, wanted: float = 0) -> None:
+    """Wait before attempt number ``attempt + 1``: longer each time, never for all clients at the same moment.
+
+    ``wanted`` seconds are waited at least: what the registry asked for, as far as ``longest_wanted`` allows.
+    """
     longest = min(timeouts.pause * 2 ** (attempt - 1), timeouts.longest_pause)
-    await asyncio.sleep(longest * random.uniform(0.5, 1))  # noqa: S311  # nobody gains by guessing it
+    await asyncio.sleep(min(wanted, timeouts.longest_wanted) + longest * random.uniform(0.5, 1))  # noqa: S311  # nobody gains by guessing it
 
 
 def digest_like(expected: str, data: bytes) -> str:
