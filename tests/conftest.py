@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+UNPROVEN = 10  # exit status, beside pytest's own
 FEATURES = Path(__file__).parent.parent / "docs" / "features.toml"
 
 
@@ -21,7 +22,7 @@ _PROVEN = pytest.StashKey[set[str]]()
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     report = yield
-    if report.when == "call" and report.passed:
+    if report.when == "call" and not report.skipped:
         for mark in item.iter_markers("row"):
             item.config.stash[_PROVEN].update(mark.args)
     return report
@@ -37,8 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail a whole run in which a row is called done and no test that passed carries it."""
-    if not os.environ.get("BOXSHIP_CHECK_ROWS") or exitstatus != 0:
+    """Fail a whole run in which a row is called done and no test that ran carries it (a failed one fails the run itself)."""
+    if not os.environ.get("BOXSHIP_CHECK_ROWS") or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         return
     rows = tomllib.loads(FEATURES.read_text())
     unproven = sorted(
@@ -46,4 +47,4 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     )
     if unproven:
         print(f"\nfeature rows called done that no passing test carries: {', '.join(unproven)}")
-        session.exitstatus = 1
+        session.exitstatus = UNPROVEN
