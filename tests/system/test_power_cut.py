@@ -54,6 +54,10 @@ class Machine:
             os.close(fd)
         self.engine.kill()
         subprocess.run(["umount", str(self.disk)], check=True)
+        # A copy, since a mount that lives on in somebody's namespace would make mount(8) take the dead filesystem again.
+        after = self.file.with_suffix(".after")
+        subprocess.run(["cp", "--sparse=always", str(self.file), str(after)], check=True)
+        self.file = after
         assert self.mount()
         self.engine.start()
 

@@ -1,0 +1,201 @@
+"""Images come and go on a recorded disk; then the power is cut at its flushes, and an engine starts on what is left (F2).
+
+The stages are done one after another. A cut at a flush of a stage may show that stage done or not done, all before it are
+done, and those after it are not; at a stage's last flush it is done, since the engine has answered with nothing more on the
+disk. Whatever is there is whole, and what is not can be had again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import hostile
+from harness.engine import Engine
+from harness.netns import NetworkNamespace
+from harness.registry_server import RegistryServer
+from harness.write_log import RecordedDisk, mounted
+
+SIZE = 96 << 20
+_FILES = 40
+
+
+class Stage(NamedTuple):
+    """One call of the engine and the images that are there after it."""
+
+    name: str
+    words: tuple[str, ...]
+    images: frozenset[str]
+
+
+class Cut(NamedTuple):
+    """A moment: after a flush of a stage; with a ``seed`` some of the writes that follow it have arrived."""
+
+    flush: int
+    stage: str
+    last: bool
+    seed: int | None
+
+
+class PowerCuts:
+    """A recording; :meth:`check` starts an engine on the disk as a cut left it. Close it with :meth:`close`."""
+
+    def __init__(self) -> None:
+        self._undo = contextlib.ExitStack()
+        self._place = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="boxship-cuts-")))
+        self._namespace = NetworkNamespace()
+        self._undo.callback(self._namespace.close)
+        try:
+            self._registry = RegistryServer(prefix=self._namespace.prefix())
+            self._undo.callback(self._registry.close)
+            self._registry.start()
+            self._archives = _archives(self._place)
+            self.stages = self._stages()
+            self._disk = RecordedDisk(self._place, SIZE)
+            try:
+                self._record()
+            finally:
+                self._disk.finish()
+        except BaseException:
+            self._undo.close()
+            raise
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def cuts(self, *, seeds: Sequence[int | None] = (None,)) -> Iterator[Cut]:
+        """Return all moments to cut at, in order."""
+        phases = self._disk.phases
+        for number, phase in enumerate(phases):
+            if any(phase == stage.name for stage in self.stages):
+                last = phase not in phases[number + 1 :]
+                yield from (Cut(number, phase, last, seed) for seed in seeds)
+
+    def check(self, cut: Cut) -> frozenset[str]:
+        """Start an engine after a cut and look at everything; return the images that it had."""
+        # Each on a file of its own: a mount that lives on in somebody's namespace would make mount(8) take the old device.
+        file, place = self._place / f"cut-{cut.flush}-{cut.seed}", self._place / "again"
+        file.write_bytes(self._disk.cut(cut.flush, seed=cut.seed))
+        place.mkdir(exist_ok=True)
+        with mounted(file, place), self._engine(place) as engine:
+            file.unlink()
+            self._whole(engine)
+            here = self._here(engine)
+            number = next(at for at, stage in enumerate(self.stages) if stage.name == cut.stage)
+            before = self.stages[number - 1].images if number else frozenset()
+            after = self.stages[number].images
+            if cut.last and cut.seed is None:
+                assert here == after, f"{sorted(here)}, not {sorted(after)}"
+            else:
+                assert before & after <= here <= before | after, f"{sorted(here)}"
+            for image in here:
+                self._run(engine, image)
+            for stage in self.stages:
+                if stage.images and not stage.name.startswith("remove"):
+                    engine.docker(*stage.words)
+            for image in self._here(engine):
+                self._run(engine, image)
+            assert self._here(engine) >= frozenset(("one", "two", "three"))
+            self._whole(engine)
+        return here
+
+    @contextlib.contextmanager
+    def _engine(self, place: Path) -> Iterator[Engine]:
+        engine = Engine(namespace=self._namespace)
+        engine.data_root.symlink_to(place)
+        try:
+            engine.start()
+            yield engine
+        finally:
+            engine.close()
+
+    def _stages(self) -> list[Stage]:
+        def images(*names: str) -> frozenset[str]:
+            return frozenset(names)
+
+        return [
+            Stage("pull one", ("pull", "-q", self._name("one")), images("one")),
+            Stage("load two", ("load", "-q", "-i", str(self._archives["two"])), images("one", "two")),
+            Stage("remove one", ("rmi", self._name("one")), images("two")),
+            Stage("pull three", ("pull", "-q", self._name("three")), images("two", "three")),
+            Stage("prune", ("image", "prune", "-af"), images()),
+        ]
+
+    def _name(self, image: str) -> str:
+        return f"localhost:{self._registry.port}/{image}"
+
+    def _record(self) -> None:
+        with self._engine(self._disk.disk) as engine:
+            for name in ("one", "three"):
+                engine.docker("load", "-q", "-i", str(self._archives[name]))
+                engine.docker("tag", name, self._name(name))
+                engine.docker("push", "-q", self._name(name))
+                engine.docker("rmi", name, self._name(name))
+            for stage in self.stages:
+                self._disk.mark(stage.name)
+                engine.docker(*stage.words)
+                self._disk.mark("")
+                assert self._here(engine) == stage.images
+
+    @staticmethod
+    def _here(engine: Engine) -> frozenset[str]:
+        rows = engine.api("GET", "/images/json?all=1")[1]
+        tags = [tag for row in rows for tag in row["RepoTags"] or ["nameless"]]
+        return frozenset(tag.rpartition("/")[2].removesuffix(":latest") for tag in tags)
+
+    @staticmethod
+    def _whole(engine: Engine) -> None:
+        checked = engine.boxship("system", "fsck", check=False)
+        assert (checked.returncode, checked.stdout) == (0, "nothing is wrong\n"), checked.stdout + checked.stderr
+
+    def _run(self, engine: Engine, image: str) -> None:
+        name = "two" if image == "two" else self._name(image)
+        script = "for f in /data-*/*; do cat $f; done | wc -c"
+        result = hostile.run(engine, name, "sh", "-c", script)
+        assert result.text.strip() == str(3 * _FILES * 20_000), result
+
+
+def _archives(place: Path) -> dict[str, Path]:
+    """Return archives of images of four layers; two of them are the same in all."""
+    common = [hostile.tar(hostile.busybox_without()), _data("common")]
+    found = {}
+    for name in ("one", "two", "three"):
+        layers = [*common, _data(name), _data(f"{name}-more")]
+        found[name] = place / f"{name}.tar"
+        found[name].write_bytes(hostile.archive({"Cmd": ["sh"]}, layers, name))
+    return found
+
+
+def _data(name: str) -> bytes:
+    content = (name.encode() + bytes(200)) * 20_000
+    return hostile.tar([hostile.entry(f"data-{name}/{n}", content[n : n + 20_000]) for n in range(_FILES)])
+
+
+def run(checks: PowerCuts, cuts: Sequence[Cut], say: Callable[[str], None]) -> int:
+    """Check all cuts, tell of each, and return how many went wrong."""
+    wrong = 0
+    for cut in cuts:
+        what = "" if cut.seed is None else f", some later writes (seed {cut.seed})"
+        try:
+            found = ", ".join(sorted(checks.check(cut))) or "no image"
+        except Exception as exc:  # the others are to be looked at, too
+            wrong += 1
+            found = f"WRONG: {exc!r}"
+        say(f"flush {cut.flush} of {cut.stage}{' (its last)' if cut.last else ''}{what}: {found}")
+    say(f"{len(cuts)} cuts, {wrong} wrong")
+    return wrong
+
+
+def main(seeds: int) -> int:
+    """Cut at every flush, and ``seeds`` times more with some of the writes that follow it."""
+    power_cuts = PowerCuts()
+    try:
+        wrong = run(
+            power_cuts, list(power_cuts.cuts(seeds=(None, *range(seeds)))), lambda line: print(line, flush=True)
+        )
+    finally:
+        power_cuts.close()
+    return 1 if wrong else 0
