@@ -26,7 +26,17 @@ from boxship.base import clock
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content import BlobCorrupted, ContentStore, DigestMismatch
-from boxship.images.model import IMAGE, LAYER, ImageRow, LayerRow, decode_image, decode_layer, encode
+from boxship.images.model import (
+    IMAGE,
+    LAYER,
+    LAYER_USE,
+    ImageRow,
+    LayerRow,
+    decode_image,
+    decode_layer,
+    decode_use,
+    encode,
+)
 from boxship.images.streams import PIECE, Aside, Peekable, Tee
 from boxship.snapshots.compression import CompressionBomb, Decompressed, GzipWriter, InvalidCompression, detect
 from boxship.snapshots.snapshotter import (
@@ -399,8 +409,9 @@ def next_chain_id(parent: str, diff_id: str) -> str:
 
 
 def layers_in_use(transaction: ReadTransaction) -> set[str]:
-    """Return the chain IDs that the images' rows name, also of damaged ones."""
+    """Return the chain IDs that the rows of images and of other uses name, also of damaged ones."""
     named = {chain_id for _, document in transaction.list(IMAGE) for chain_id in decode_image(document).layers}
+    named |= {chain_id for _, document in transaction.list(LAYER_USE) for chain_id in decode_use(document)}
     return named | quarantine.mentioned(transaction)
 
 

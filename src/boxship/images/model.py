@@ -18,6 +18,7 @@ from boxship.spec.oci import ImageConfig, digest_of, parse_config
 
 IMAGE = "image"  # kind of rows and of names
 LAYER = "layer"
+LAYER_USE = "layer-use"  # who else keeps layers, such as the build cache: rows that list chain IDs
 RESERVED_LABELS = "io.boxship."  # labels that Boxship sets itself; an image from outside can't bring them
 
 
@@ -94,6 +95,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 decode_image = msgspec.json.Decoder(ImageRow).decode
 decode_layer = msgspec.json.Decoder(LayerRow).decode
+decode_use = msgspec.json.Decoder(tuple[str, ...]).decode  # a ``layer-use`` row
 encode = msgspec.json.encode
 
 
