@@ -12,7 +12,7 @@ GROUPS = {
 }
 
 COMMANDS = {
-    "build": ("later", "Build an image from a Dockerfile"),
+    "build": ("build", "Build an image from a Dockerfile"),
     "container attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
     "container commit": ("commit", "Create a new image from a container's changes"),
     "container cp": ("cp", "Copy files/folders between a container and the local filesystem"),

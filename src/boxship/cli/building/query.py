@@ -1,0 +1,69 @@
+"""Flags of ``build`` as the parameters of ``POST /build``."""
+
+from __future__ import annotations
+
+import os
+
+from boxship.cli.options.document import pairs, ulimits
+from boxship.client import jsontext
+from boxship.client.engine import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxship.cli.flags import Values
+
+_NUMBERS = {
+    "memory": "memory",
+    "memory-swap": "memswap",
+    "cpu-shares": "cpushares",
+    "cpu-period": "cpuperiod",
+    "cpu-quota": "cpuquota",
+    "shm-size": "shmsize",
+}
+_TEXTS = {
+    "cpuset-cpus": "cpusetcpus",
+    "cpuset-mems": "cpusetmems",
+    "cgroup-parent": "cgroupparent",
+    "platform": "platform",
+    "target": "target",
+    "isolation": "isolation",
+}
+_SWITCHES = {"quiet": "q", "no-cache": "nocache", "pull": "pull", "force-rm": "forcerm", "squash": "squash"}
+
+
+def build_query(values: Values, *, dockerfile: str, remote: str) -> str:
+    """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat."""
+    found: list[tuple[str, str]] = [("version", "1")]
+    found.extend(("t", tag) for tag in values.many("tag"))
+    found.extend((key, "1") for flag, key in _SWITCHES.items() if values.is_set(flag))
+    found.extend((key, str(values.number(flag))) for flag, key in _NUMBERS.items() if values.number(flag))
+    found.extend((key, values.text(flag)) for flag, key in _TEXTS.items() if values.text(flag))
+    if not values.is_set("rm"):
+        found.append(("rm", "0"))
+    if dockerfile:
+        found.append(("dockerfile", dockerfile))
+    if remote:
+        found.append(("remote", remote))
+    if values.text("network") not in ("", "default"):
+        found.append(("networkmode", values.text("network")))
+    for item in values.many("add-host"):
+        name, _, address = str(item).partition(":")
+        found.append(("extrahosts", f"{name}:{address}"))
+    if values.many("build-arg"):
+        found.append(("buildargs", jsontext.dumps(_arguments(values.many("build-arg")))))
+    if values.many("label"):
+        found.append(("labels", jsontext.dumps(pairs(values.many("label")))))
+    if values.many("cache-from"):
+        found.append(("cachefrom", jsontext.dumps(values.many("cache-from"))))
+    if values.many("ulimit"):
+        found.append(("ulimits", jsontext.dumps(ulimits(values))))
+    return "&".join(f"{key}={quote(value)}" for key, value in sorted(found, key=lambda pair: pair[0]))
+
+
+def _arguments(items: list[str]) -> dict[str, str | None]:
+    """Return build arguments; one without a value takes that of the environment, and none if that lacks it."""
+    arguments: dict[str, str | None] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        arguments[name] = value if equals else os.environ.get(name)
+    return arguments
