@@ -321,6 +321,32 @@ class SnapshotterContract:
             assert os.fstat(fd).st_mode & 0o7777 == 0o755
             assert MAPPING.to_container(os.fstat(fd).st_uid, os.fstat(fd).st_gid) == (0, 0)
 
+    def test_a_layer_is_applied_before_its_parent_is_there(self, snapshotter: Snapshotter) -> None:
+        layer(snapshotter, "a", None, ("d/", None), ("d/gone", b""), ("d/kept", b""), ("o/", None), ("o/old", b""))
+        members = (("d/", None), ("d/.wh.gone", b""), ("d/new", b"x"), ("o/", None), ("o/.wh..wh..opq", b""))
+        snapshotter.prepare("k", None)
+        applied = snapshotter.apply("k", tar(*members))
+        assert applied.alone == snapshotter.adopts
+        if not snapshotter.adopts:
+            with pytest.raises(WrongState):
+                snapshotter.adopt("k", "a")
+            return
+        with pytest.raises(NoSuchSnapshot):
+            snapshotter.adopt("k", "nothing")
+        snapshotter.adopt("k", "a")
+        assert snapshotter.parent("k") == "a"
+        snapshotter.commit("b", "k")
+        layer(snapshotter, "other", "a", *members)
+        assert unpacked(snapshotter, "b") == unpacked(snapshotter, "other")
+        assert sorted(unpacked(snapshotter, "b")) == ["d", "d/kept", "d/new", "o"]
+        with pytest.raises(WrongState):
+            snapshotter.adopt("b", "a")
+
+    @pytest.mark.parametrize("member", ["d/f", ".wh..wh..opq", "d/.wh.f"])
+    def test_a_layer_that_needs_to_know_its_parent_says_so(self, snapshotter: Snapshotter, member: str) -> None:
+        snapshotter.prepare("k", None)
+        assert not snapshotter.apply("k", tar((member, b""))).alone
+
     @pytest.mark.row("IMG-12")
     def test_deleting_in_a_later_layer_frees_nothing(self, snapshotter: Snapshotter) -> None:
         layer(snapshotter, "a", None, ("big", b"x" * 100_000))

@@ -40,8 +40,10 @@ class Feed:
             if self._ended is None:
                 chunk = self._chunks.get()
                 if isinstance(chunk, bytes):
-                    self._rest = memoryview(chunk)
                     self._loop.call_soon_threadsafe(self._room.release)
+                    if 0 < len(chunk) <= size:
+                        return chunk  # without a copy
+                    self._rest = memoryview(chunk)
                     continue
                 self._ended = chunk
             if isinstance(self._ended, BaseException):

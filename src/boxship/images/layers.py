@@ -23,7 +23,7 @@ import msgspec
 
 from boxship import content
 from boxship.base import clock
-from boxship.base.errors import InvalidInput, SystemFailure
+from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content import BlobCorrupted, ContentStore, DigestMismatch
 from boxship.images.model import (
@@ -61,6 +61,18 @@ MEDIA_TYPES = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 
 class InvalidLayer(InvalidInput):
     """A layer's bytes are no tar archive, or not the one that the configuration names."""
+
+
+class Arrival(NamedTuple):
+    """A layer that was stored and unpacked before anybody knew on which other one it stands."""
+
+    key: str = ""  # of its active snapshot
+    applied: Applied = Applied("", 0)
+    tar_size: int = 0  # bytes
+    came_as: str = ""  # compression
+    stored_as: str = ""
+    blob: content.Descriptor = content.Descriptor("", 0)
+    failure: BoxshipError | None = None  # why it can't be a layer; the rest means nothing then
 
 
 class NewImage(NamedTuple):
@@ -128,7 +140,14 @@ class LayerStore:
                     if not self._held[chain_id]:
                         self._unpacked.pop(chain_id, None)
                 self._end_lease()
+            addition.forget_arrivals()
             self.drop(addition.held)
+
+    def sizes(self) -> set[int]:
+        """Return the bytes of all layers, as tar and as blob: what has another size is not here yet."""
+        with self.store.read() as transaction:
+            rows = [decode_layer(document) for _, document in transaction.list(LAYER)]
+        return {row.tar_size for row in rows} | {row.blob_size for row in rows}
 
     def hold(self, chain_id: str) -> None:
         """Keep the layer from being dropped until the addition that asked for it ends."""
@@ -239,6 +258,7 @@ class Addition:
         self.held: list[str] = []
         self._layers = layers
         self._new: dict[str, LayerRow] = {}
+        self._waiting: set[str] = set()  # keys of arrivals' snapshots
 
     def reuse(self, chain_id: str) -> bool:
         """Return whether the layer is here already, whole; it will stay until this addition has ended."""
@@ -270,30 +290,62 @@ class Addition:
         raw = Peekable(Tee(source, observe=observe))
         with failures(), ExitStack() as undo:
             compression = detect(raw.peek(_MAGIC))
-            kept = compression in MEDIA_TYPES
-            if blob is not None and compression and not kept:
-                raise InvalidLayer(f"layer {position} is compressed with {compression}, which no media type allows")
-            stored_as = compression if kept else "gzip"
-            expected = blob if kept else None
-            ingest = undo.enter_context(
-                self._layers.content.ingest(
-                    expected.digest if expected else None, expected.size if expected else None, lease=LEASE
-                )
-            )
-            compressor = None if kept else GzipWriter(ingest)
-            aside = undo.enter_context(Aside(compressor.write if compressor else ingest.write))
-            incoming = Tee(raw, write=aside.write) if kept else raw
-            tar = Tee(Decompressed(incoming), write=None if kept else aside.write)
+            _check_compression(compression, position, blob)
+            kept = _Kept(self._layers.content, raw, compression, blob, undo)
 
             def take(applied: Applied) -> content.Descriptor:
-                aside.finish()
-                if compressor is not None:
-                    compressor.finish()
-                if blob is not None and not compression and applied.diff_id != blob.digest:
-                    raise DigestMismatch(blob.digest, applied.diff_id)
-                return ingest.commit(MEDIA_TYPES[stored_as], durable=False)
+                _check_blob(blob, compression, applied, None)
+                return kept.take()
 
-            return self._unpack(tar, parent, position, diff_id, stored_as, take)
+            return self._unpack(kept.tar, parent, position, diff_id, kept.stored_as, take)
+
+    def arrive(self, source: Readable, *, observe: Callable[[int], None] | None = None) -> Arrival:
+        """Store and unpack a layer's tar, compressed or not, of which nothing is known yet; :meth:`place` makes it a layer.
+
+        Only for snapshotters that adopt. Raises SystemFailure and what ``source`` raises; what is wrong with the layer
+        stands in the result, since it may turn out that nobody needs it.
+        """
+        raw = Peekable(Tee(source, observe=observe))
+        key = f"{EXTRACTION}{new_id()}"
+        try:
+            with failures(), ExitStack() as undo:
+                compression = detect(raw.peek(_MAGIC))
+                kept = _Kept(self._layers.content, raw, compression, None, undo)
+                self._layers.snapshotter.prepare(key, None)
+                self._waiting.add(key)
+                applied = self._layers.snapshotter.apply(key, kept.tar)
+                return Arrival(key, applied, kept.tar.count, compression, kept.stored_as, kept.take())
+        except InvalidLayer as exc:
+            self._forget(key)
+            return Arrival(failure=exc)
+
+    def place(
+        self, arrival: Arrival, parent: str, *, position: int = 0, diff_id: str = "", blob: Descriptor | None = None
+    ) -> str:
+        """Make an arrival the layer on top of the chain ID ``parent``; return its chain ID. Otherwise as :meth:`layer`."""
+        if arrival.failure is not None:
+            raise arrival.failure
+        _check_compression(arrival.came_as, position, blob)
+        _check_blob(blob, arrival.came_as, arrival.applied, arrival.blob)
+        _check_diff_id(diff_id, arrival.applied, position)
+        if arrival.key in self._waiting and (arrival.applied.alone or not parent):
+            self._waiting.discard(arrival.key)
+            try:
+                if parent:
+                    self._layers.snapshotter.adopt(arrival.key, parent)
+                return self._place(
+                    arrival.key, parent, arrival.applied, arrival.tar_size, arrival.stored_as, arrival.blob
+                )
+            finally:
+                _remove_if_there(self._layers.snapshotter, arrival.key)
+        with failures(), self._layers.content.open(arrival.blob.digest) as file:
+            tar = Tee(Decompressed(file))
+            return self._unpack(tar, parent, position, diff_id, arrival.stored_as, lambda _: arrival.blob)
+
+    def forget_arrivals(self) -> None:
+        """Remove what no image turned out to need."""
+        for key in list(self._waiting):
+            self._forget(key)
 
     def received_layer(
         self,
@@ -333,25 +385,27 @@ class Addition:
         snapshotter.prepare(key, parent or None)
         try:
             applied = snapshotter.apply(key, tar)
-            if diff_id and applied.diff_id != diff_id:
-                raise InvalidLayer(
-                    f'invalid diffID for layer {position}: expected "{diff_id}", got "{applied.diff_id}"'
-                )
-            stored = take(applied)
-            chain_id = next_chain_id(parent, applied.diff_id)
-            self._hold(chain_id)
-            try:
-                snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size, durable=False)
-            except SnapshotExists:
-                # Another addition brought the same layer meanwhile, and ours is removed; or it is known to be damaged.
-                self._layers.replace_damaged(chain_id, key)
+            _check_diff_id(diff_id, applied, position)
+            return self._place(key, parent, applied, tar.count, compression, take(applied))
         finally:
             _remove_if_there(snapshotter, key)
+
+    def _place(
+        self, key: str, parent: str, applied: Applied, tar_size: int, compression: str, stored: content.Descriptor
+    ) -> str:
+        """Make the active snapshot ``key`` the layer's, if there is none; note the layer and return its chain ID."""
+        chain_id = next_chain_id(parent, applied.diff_id)
+        self._hold(chain_id)
+        try:
+            self._layers.snapshotter.commit(chain_id, key, diff_id=applied.diff_id, size=applied.size, durable=False)
+        except SnapshotExists:
+            # Another addition brought the same layer meanwhile, and ours is removed; or it is known to be damaged.
+            self._layers.replace_damaged(chain_id, key)
         row = self._new[chain_id] = LayerRow(
             diff_id=applied.diff_id,
             parent=parent,
             size=applied.size,
-            tar_size=tar.count,
+            tar_size=tar_size,
             blob=stored.digest,
             blob_size=stored.size,
             compression=compression,
@@ -390,6 +444,38 @@ class Addition:
         self._layers.hold(chain_id)
         self.held.append(chain_id)
 
+    def _forget(self, key: str) -> None:
+        self._waiting.discard(key)
+        _remove_if_there(self._layers.snapshotter, key)
+
+
+class _Kept:
+    """What makes a blob of a layer while :attr:`tar` is read: as it comes, or compressed if it did not come as gzip or zstd.
+
+    ``undo`` gives up what was not taken.
+    """
+
+    def __init__(
+        self, content: ContentStore, raw: Readable, compression: str, blob: Descriptor | None, undo: ExitStack
+    ) -> None:
+        as_it_comes = compression in MEDIA_TYPES
+        self.stored_as = compression if as_it_comes else "gzip"
+        expected = blob if as_it_comes else None
+        self._ingest = undo.enter_context(
+            content.ingest(expected.digest if expected else None, expected.size if expected else None, lease=LEASE)
+        )
+        self._compressor = None if as_it_comes else GzipWriter(self._ingest)
+        self._aside = undo.enter_context(Aside(self._compressor.write if self._compressor else self._ingest.write))
+        incoming = Tee(raw, write=self._aside.write) if as_it_comes else raw
+        self.tar = Tee(Decompressed(incoming), write=None if as_it_comes else self._aside.write)
+
+    def take(self) -> content.Descriptor:
+        """Give the blob its name, after all was read. Raises DigestMismatch, SizeMismatch, OSError."""
+        self._aside.finish()
+        if self._compressor is not None:
+            self._compressor.finish()
+        return self._ingest.commit(MEDIA_TYPES[self.stored_as], durable=False)
+
 
 @contextmanager
 def failures() -> Iterator[None]:
@@ -401,6 +487,31 @@ def failures() -> Iterator[None]:
     except OSError as exc:
         reason = (exc.strerror or str(exc)).lower()
         raise SystemFailure(f"write {exc.filename}: {reason}" if exc.filename else reason) from exc
+
+
+def _check_compression(compression: str, position: int, blob: Descriptor | None) -> None:
+    """Raise InvalidLayer for what a descriptor can't name; an archive of Docker's own may hold it."""
+    if blob is not None and compression and compression not in MEDIA_TYPES:
+        raise InvalidLayer(f"layer {position} is compressed with {compression}, which no media type allows")
+
+
+def _check_blob(
+    wanted: Descriptor | None, compression: str, applied: Applied, stored: content.Descriptor | None
+) -> None:
+    """Raise DigestMismatch when the bytes that came are not those that the descriptor names.
+
+    ``stored`` is the blob that was made of them without looking; None if that knows what it has to be.
+    """
+    if wanted is None:
+        return
+    found = applied.diff_id if not compression else stored.digest if stored is not None else wanted.digest
+    if found != wanted.digest:
+        raise DigestMismatch(wanted.digest, found)
+
+
+def _check_diff_id(wanted: str, applied: Applied, position: int) -> None:
+    if wanted and applied.diff_id != wanted:
+        raise InvalidLayer(f'invalid diffID for layer {position}: expected "{wanted}", got "{applied.diff_id}"')
 
 
 def next_chain_id(parent: str, diff_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from boxship.base.errors import InvalidInput
 from boxship.images import reference
-from boxship.images.layers import NewImage
+from boxship.images.layers import Arrival, NewImage
 from boxship.images.spool import Spool
 from boxship.spec.oci import InvalidDocument, parse_config, parse_repositories
 from boxship.spec.oci.config import LAYER_LIMIT
@@ -20,7 +20,7 @@ Unpack = Callable[[str, str], tuple[str, str]]
 """Unpack the member at a path on top of a chain ID; return the new chain ID and the diff ID."""
 
 
-def images(spool: Spool, unpack: Unpack) -> list[NewImage]:
+def images(spool: Spool[Arrival], unpack: Unpack) -> list[NewImage]:
     """Return the images of the archive with configurations made from their layers' documents.
 
     Raises InvalidInput for a missing layer or parents in a circle.
@@ -32,7 +32,7 @@ def images(spool: Spool, unpack: Unpack) -> list[NewImage]:
     return [_image(spool, unpack, top, given) for top, given in names.items()]
 
 
-def _image(spool: Spool, unpack: Unpack, top: str, names: list[str]) -> NewImage:
+def _image(spool: Spool[Arrival], unpack: Unpack, top: str, names: list[str]) -> NewImage:
     documents: list[tuple[str, dict[str, Any]]] = []
     id = top
     while id:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput
 from boxship.images import legacy, platform, reference
 from boxship.images.feed import Report
-from boxship.images.layers import Addition, InvalidLayer, LayerStore, NewImage, failures, next_chain_id
+from boxship.images.layers import Addition, Arrival, InvalidLayer, LayerStore, NewImage, failures, next_chain_id
 from boxship.images.progress import Meter
-from boxship.images.spool import Spool
+from boxship.images.spool import Arrive, Spool
 from boxship.snapshots.tar_reader import Readable
 from boxship.spec.oci import (
+    DOCUMENT_LIMIT,
     Descriptor,
     ImageConfig,
     Index,
@@ -29,6 +30,7 @@ from boxship.spec.oci.manifest import CONFIGS, LAYERS
 
 IMAGE_NAME = "io.containerd.image.name"  # annotations of a layout's index
 REF_NAME = "org.opencontainers.image.ref.name"
+_HEX = frozenset("0123456789abcdef")
 _NESTING = 4  # indexes in indexes
 
 
@@ -52,20 +54,45 @@ def load(layers: LayerStore, source: Readable, report: Report | None, directory:
     ``report`` takes progress messages, None is quiet; ``directory`` is where the archive waits; ``wanted`` chooses among
     the platforms of an index. Raises InvalidInput and its kin for a bad archive, SystemFailure for a full disk.
     """
-    with Spool(directory) as spool:
-        with failures():
-            spool.fill(source)
-        with layers.addition() as addition:
-            loader = _Loader(addition, spool, report, wanted)
-            images = loader.images()
-            if not images:
-                raise InvalidInput("no image for this platform was found in the archive")
-            moved = addition.commit(images)
-            return Outcome([Loaded(digest_of(image.document), image.names) for image in images], moved)
+    with layers.addition() as addition:
+        with Spool[Arrival](directory) as spool:
+            with failures():
+                spool.fill(source, _arrivals(layers, addition, report))
+            images = _Loader(addition, spool, report, wanted).images()
+        # The spool is gone by now: the commit writes out all that the disk has to, and that need not be.
+        if not images:
+            raise InvalidInput("no image for this platform was found in the archive")
+        moved = addition.commit(images)
+        return Outcome([Loaded(digest_of(image.document), image.names) for image in images], moved)
+
+
+def _arrivals(layers: LayerStore, addition: Addition, report: Report | None) -> Arrive[Arrival] | None:
+    """Return what unpacks the layers of an archive while it arrives.
+
+    What is too large for a document is taken for a layer, unless one of that size is here: that may well be the same.
+    """
+    if not layers.snapshotter.adopts:
+        return None
+    known = layers.sizes()
+
+    def arrive(name: str, size: int, content: Readable) -> Arrival | None:
+        if size <= DOCUMENT_LIMIT or size in known or name.startswith("blobs/sha512/"):
+            return None
+        return addition.arrive(content, observe=_observer(report, size, name))
+
+    return arrive
+
+
+def _observer(report: Report | None, size: int, id: str) -> Callable[[int], None] | None:
+    """Return what shows how much of a layer was read; its ``id`` in progress messages is part of a digest or a name."""
+    if report is None:
+        return None
+    id = id.removeprefix("blobs/sha256/")[:12]
+    return Meter(report, "Loading layer", size, id if _HEX.issuperset(id) else "").at
 
 
 class _Loader:
-    def __init__(self, addition: Addition, spool: Spool, report: Report | None, wanted: Platform) -> None:
+    def __init__(self, addition: Addition, spool: Spool[Arrival], report: Report | None, wanted: Platform) -> None:
         self._addition = addition
         self._spool = spool
         self._report = report
@@ -166,16 +193,16 @@ class _Loader:
         size = self._spool.size(path)
         if blob is not None and size != blob.size:
             raise InvalidLayer(f"invalid {path}: {size} bytes, its descriptor says {blob.size}")
-        meter = None
-        if self._report is not None:
-            meter = Meter(self._report, "Loading layer", size, diff_id.partition(":")[2][:12])
+        arrival = self._spool.arrived(path)
+        if arrival is not None:
+            return self._addition.place(arrival, parent, position=position, diff_id=diff_id, blob=blob)
         return self._addition.layer(
             self._spool.open(path),
             parent,
             position=position,
             diff_id=diff_id,
             blob=blob,
-            observe=meter.at if meter else None,
+            observe=_observer(self._report, size, diff_id.removeprefix("sha256:")),
         )
 
     def _legacy_layer(self, path: str, parent: str) -> tuple[str, str]:

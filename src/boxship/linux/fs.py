@@ -1,4 +1,4 @@
-"""Files by descriptor: openat2(2), close_range(2), filesystem types, execveat(2)."""
+"""Files by descriptor: openat2(2), close_range(2), filesystem types, execveat(2), writing out."""
 
 import ctypes
 import errno
@@ -28,6 +28,8 @@ CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 NSFS_MAGIC = 0x6E736673
 OVERLAYFS_SUPER_MAGIC = 0x794C7630
+
+SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 
 # linux/stat.h
 _STATX_ATTR_MOUNT_ROOT = 0x2000
@@ -67,6 +69,8 @@ _close_range.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_u
 _close_range.restype = ctypes.c_long
 _statx = libc.statx
 _statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
+_sync_file_range = libc.sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _fstatfs = libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.POINTER(_Statfs))
 _execveat = libc["syscall"]
@@ -132,3 +136,8 @@ def execveat(fd: int, args: list[str], env: list[str]) -> None:
 def syncfs(fd: int) -> None:
     """Write out all of the filesystem that ``fd`` lies on. Raises OSError; EIO and ENOSPC of writing since Linux 5.8."""
     check(libc.syncfs(fd), "syncfs")
+
+
+def sync_file_range(fd: int, offset: int, size: int, flags: int = SYNC_FILE_RANGE_WRITE) -> None:
+    """Start to write out part of a file, without waiting for it; makes nothing durable. Raises OSError; see the man page."""
+    check(_sync_file_range(fd, offset, size, flags), "sync_file_range")

@@ -57,6 +57,8 @@ class DirectorySnapshotter(ABC):
     With ``identity`` the files belong to the host's ids that stand for the containers' (``owners``).
     """
 
+    adopts = False
+
     def __init__(self, root: str, store: Store, identity: IdentityMapping | None = None) -> None:
         self.root = root
         self._store = store
@@ -127,6 +129,17 @@ class DirectorySnapshotter(ABC):
             transaction.own(path, KIND, name)
 
         self._store.write_now(change, durable=durable)
+
+    def adopt(self, key: str, parent: str) -> None:
+        def change(transaction: Transaction) -> None:
+            record = _require(transaction, key)
+            if not self.adopts or record.committed or record.parent is not None:
+                raise WrongState(f"snapshot {key} can't be put on another")
+            if not _require(transaction, parent).committed:
+                raise WrongState(f"parent {parent} is not a committed snapshot")
+            transaction.put(KIND, key, msgspec.json.encode(msgspec.structs.replace(record, parent=parent)))
+
+        self._store.write_now(change, durable=False)
 
     def replace(self, name: str, key: str) -> None:
         new = self._active(key)

@@ -30,6 +30,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
     """Snapshots stacked by overlayfs; see ``snapshotter.Snapshotter`` for what the methods promise."""
 
     name = "overlay2"
+    adopts = True
 
     def content_path(self, record: Record) -> str:
         return os.path.join(self.root, record.directory, "diff")
@@ -95,8 +96,11 @@ class OverlaySnapshotter(DirectorySnapshotter):
             root_fd = tree.open_root(self.content_path(record))
             stack.callback(os.close, root_fd)
             lower = LowerLayers([self.content_path(below) for below in self._chain(record.parent)], stack)
+            alone = True
 
             def make_parent(parent_fd: int, name: str, path: str) -> None:
+                nonlocal alone
+                alone = False
                 if not lower.make_directory(parent_fd, name, path):
                     self._give_to_root(parent_fd, name)
 
@@ -111,7 +115,7 @@ class OverlaySnapshotter(DirectorySnapshotter):
             except BaseException:
                 tree.clear(root_fd)
                 raise
-        return Applied(f"sha256:{hash.hexdigest()}", size)
+        return Applied(f"sha256:{hash.hexdigest()}", size, alone and not whiteouts.hides_root)
 
     def write_diff(self, key: str, out: Writable) -> Applied:
         hashing = Hashing(out)

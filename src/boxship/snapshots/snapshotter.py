@@ -76,6 +76,7 @@ class Applied(NamedTuple):
 
     diff_id: str
     size: int  # bytes of the files, as `usage`
+    alone: bool = False  # it would be the same on any parent
 
 
 class SnapshotInfo(NamedTuple):
@@ -103,6 +104,7 @@ class Snapshotter(Protocol):
 
     name: str  # as in --storage-driver and inspect
     identity: IdentityMapping | None  # which host ids stand for the containers' on disk; archives have the containers'
+    adopts: bool  # a layer can be applied before its parent is there: see `adopt`
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         """Make an active snapshot that looks like the committed snapshot ``parent``, or empty.
@@ -117,6 +119,12 @@ class Snapshotter(Protocol):
         ``durable`` False leaves that to a later :meth:`sync`, before which nothing durable may say that it is whole.
 
         Raises SnapshotExists (``key`` is left active), NoSuchSnapshot, WrongState.
+        """
+
+    def adopt(self, key: str, parent: str) -> None:
+        """Put the active snapshot ``key``, prepared without a parent, on the committed snapshot ``parent``.
+
+        Only where ``adopts``, and when what was applied is ``alone``. Raises NoSuchSnapshot, WrongState.
         """
 
     def replace(self, name: str, key: str) -> None:

@@ -178,6 +178,15 @@ def test_podman_reads_what_we_save(bench: Bench, tmp_path: Path, short_path: Pat
         assert "blobs/" + layer.replace(":", "/") in tar.getnames()
 
 
+def _tar(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
@@ -192,16 +201,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_f3_a_full_disk_fails_the_operation_and_leaves_nothing(small_disk: Path, way: str) -> None:
     bench = Bench(small_disk)
     free = shutil.disk_usage(small_disk).free
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        member = tarfile.TarInfo("large")
-        member.size = 8 * 1024 * 1024
-        tar.addfile(member, io.BytesIO(os.urandom(member.size)))
+    layer = _tar("large", os.urandom(8 * 1024 * 1024))
     with pytest.raises(SystemFailure, match="no space left on device"):
         if way == "import":
-            bench.import_(out.getvalue(), "large")
+            bench.import_(layer, "large")
         else:
-            bench.load(out.getvalue())
+            bench.load(_tar("layer.tar", layer))
     assert bench.remains() == []
     bench.import_(busybox_tar()[:0], "empty")
     bench.remove("empty")

@@ -30,11 +30,13 @@ class RememberedSnapshots:
     """A snapshotter without files: it reads archives through and keeps names, parents and sizes."""
 
     name = "remembered"
+    adopts = True
 
     def __init__(self) -> None:
         self.parents: dict[str, str | None] = {}
         self.committed: dict[str, int] = {}
         self.applied = 0
+        self.alone = True
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         if parent is not None and parent not in self.committed:
@@ -47,7 +49,12 @@ class RememberedSnapshots:
         size = sum(entry.size for entry in reader)
         reader.finish()
         self.applied += 1
-        return Applied(f"sha256:{digest.hexdigest()}", size)
+        return Applied(f"sha256:{digest.hexdigest()}", size, self.alone)
+
+    def adopt(self, key: str, parent: str) -> None:
+        if parent not in self.committed:
+            raise NoSuchSnapshot(parent)
+        self.parents[key] = parent
 
     def sync(self) -> None:
         pass
@@ -131,7 +138,8 @@ class Bench:
         return not (rows or names or files or self.snapshots.parents)
 
 
-async def chunks(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    size = 1000 if len(data) < 100_000 else 100_000
     for start in range(0, len(data), size):
         yield data[start : start + size]
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable
 
 import pytest
 import zstandard
@@ -18,6 +19,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+LARGE = "x" * (4 << 20)  # a file that makes a layer too large for a document: it is unpacked while it arrives
 
 
 def digest(data: bytes) -> str:
@@ -194,11 +196,90 @@ def test_an_archive_of_docker_before_1_10_is_loaded(bench, make_tar) -> None:
     assert image.config.cmd == ["sh"]
 
 
+# layers that are unpacked while the archive arrives
+
+
+def test_large_layers_are_unpacked_before_the_manifest_comes(bench, make_tar) -> None:
+    layers = [make_tar(a=LARGE), make_tar(b=LARGE), make_tar(c="small")]
+    config = {"rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}}
+    item = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["x", "y", "z"]}
+    data = make_tar(
+        **{
+            "y": gzip.compress(layers[1], 1),
+            "x": layers[0],
+            "z": layers[2],
+            "junk": LARGE,
+            "unused": make_tar(d=LARGE),
+            "c.json": json.dumps(config),
+            "manifest.json": json.dumps([item]),
+        }
+    )
+    bench.load(data)
+    assert bench.service.resolve("a:1").diff_ids == tuple(config["rootfs"]["diff_ids"])
+    assert bench.snapshots.applied == 4  # each once, the junk not, the unused one in vain
+    assert len(bench.snapshots.parents) == 3
+    assert len(bench.content.list()) == 3
+    saved = bench.save("a:1")
+    bench.remove("a:1")
+    assert bench.is_empty()
+    bench.load(saved)
+    assert bench.save("a:1") == saved
+
+
+def test_one_large_layer_may_stand_on_several_others(bench, make_tar) -> None:
+    first, second = make_tar(a=LARGE), make_tar(b=LARGE)
+    config = {"rootfs": {"type": "layers", "diff_ids": [digest(first), digest(second), digest(first)]}}
+    item = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["x", "y", "x"]}
+    bench.load(make_tar(x=first, y=second, **{"c.json": json.dumps(config), "manifest.json": json.dumps([item])}))
+    assert bench.service.resolve("a:1").diff_ids == tuple(config["rootfs"]["diff_ids"])
+    assert bench.snapshots.applied == 3
+
+
+def test_a_large_layer_whose_parent_matters_is_unpacked_again_on_it(bench, make_tar, archive) -> None:
+    bench.snapshots.alone = False
+    bench.load(archive([make_tar(a=LARGE), make_tar(b=LARGE)]))
+    assert bench.snapshots.applied == 3
+    assert bench.snapshots.parents == {
+        chain: parent for chain, parent in bench.snapshots.parents.items() if chain[:6] == "sha256"
+    }
+    assert sorted(parent is None for parent in bench.snapshots.parents.values()) == [False, True]
+    assert bench.remove("a:1")
+    assert bench.is_empty()
+
+
+def test_a_member_that_comes_twice_counts_as_it_came_last(bench, make_tar) -> None:
+    old, new = make_tar(a=LARGE), make_tar(b=LARGE)
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest(new)]}})
+    item = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["x"]}
+    rest = make_tar(x=new, **{"c.json": config, "manifest.json": json.dumps([item])})
+    bench.load(make_tar(x=old)[: -(-len(old) // 512) * 512 + 512] + rest)
+    assert bench.service.resolve("a:1").diff_ids == (digest(new),)
+
+
+def test_a_large_layer_that_is_there_is_not_unpacked_again(bench, make_tar, archive) -> None:
+    base = make_tar(a=LARGE)
+    bench.load(archive([base], tags=["one:1"]))
+    bench.load(archive([base, make_tar(b="2")], tags=["two:1"]))
+    assert bench.snapshots.applied == 2
+
+
+def test_the_progress_of_a_large_layer_shows_nothing_that_the_archive_chose(bench, make_tar) -> None:
+    messages = bench.load(make_tar(**layout(make_tar(a=LARGE))), quiet=False)
+    assert {message["id"] for message in messages if "progressDetail" in message} == {digest(make_tar(a=LARGE))[7:19]}
+    bench.remove("oci:1")
+    layer = make_tar(b=LARGE)
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [digest(layer)]}})
+    item = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["\x1b[2J"]}
+    documents = {"\x1b[2J": layer, "c.json": config, "manifest.json": json.dumps([item])}
+    messages = bench.load(make_tar(**documents), quiet=False)
+    assert not any("id" in message for message in messages if "progressDetail" in message)
+
+
 # hostile archives
 
 
-def bad_archives(make_tar, archive) -> dict[str, bytes]:
-    tar = make_tar(a="1")
+def bad_archives(make_tar, archive, content: str = "1") -> dict[str, Callable[[], bytes]]:
+    tar = make_tar(a=content)
     wrong = {"rootfs": {"type": "layers", "diff_ids": [digest(b"other")]}}
     circle = {"a/layer.tar": (tarfile.SYMTYPE, "../b"), "b": (tarfile.SYMTYPE, "a/layer.tar")}
     flipped = layout(tar)
@@ -206,37 +287,37 @@ def bad_archives(make_tar, archive) -> dict[str, bytes]:
     both = layout(tar)
     both["index.json"] = both["index.json"][:-1] + b',"layers":[]}'
     return {
-        "wrong diff id": archive([tar], config=wrong),
-        "layer missing": archive([tar], item={"Layers": ["missing"]}),
-        "layer outside": archive([tar], item={"Layers": ["../../../../etc/passwd"]}),
-        "absolute layer": archive([tar], item={"Layers": ["/etc/passwd"]}),
-        "link outside": archive([tar], item={"Layers": ["l"]}, members={"l": (tarfile.SYMTYPE, "/etc/passwd")}),
-        "links in a circle": archive([tar], item={"Layers": ["b"]}, members=circle),
-        "config missing": archive([tar], item={"Config": "no.json"}),
-        "config outside": archive([tar], item={"Config": "../../etc/passwd"}),
-        "too few layers": archive([tar], item={"Layers": []}),
-        "bad tag": archive([tar], tags=["A:1"]),
-        "tag without tag": archive([tar], tags=["a"]),
-        "tag with digest": archive([tar], tags=["a@sha256:" + "0" * 64]),
-        "layer no tar": archive([b"x" * 600]),
-        "layer cut": archive([tar[:700]], config={"rootfs": {"type": "layers", "diff_ids": [digest(tar[:700])]}}),
-        "second image bad": archive([tar], members={"manifest.json": json.dumps([{"Config": "config.json", "Layers": ["0/layer.tar"]}, {"Config": "x", "Layers": []}])}),
-        "manifest no json": make_tar(**{"manifest.json": "x"}),
-        "manifest deep": make_tar(**{"manifest.json": "[" * 100_000}),
-        "manifest duplicate": make_tar(**{"manifest.json": '[{"Config":"a","Config":"b","Layers":[]}]'}),
-        "manifest a directory": make_tar(**{"manifest.json": (tarfile.DIRTYPE, "")}),
-        "layout flipped layer": make_tar(**flipped),
-        "layout ambiguous": make_tar(**both),
-        "layout wrong size": make_tar(**layout(tar, size=3)),
-        "layout wrong digest": make_tar(**layout(tar, digest="sha256:../../../x")),
-        "layout foreign layer": make_tar(**layout(tar, media_type="application/x-evil")),
-        "layout xz layer": make_tar(**layout(__import__("lzma").compress(tar), diff=tar)),
-        "layout version": make_tar(**{**layout(tar), "oci-layout": '{"imageLayoutVersion":"9"}'}),
-        "repositories in a circle": make_tar(**{"repositories": '{"a":{"1":"x"}}', "x/json": '{"parent":"x"}'}),
-        "empty": b"",
-        "garbage": b"foo\n",
-        "cut": archive([tar])[:2000],
-        "other tar": tar,
+        "wrong diff id": lambda: archive([tar], config=wrong),
+        "layer missing": lambda: archive([tar], item={"Layers": ["missing"]}),
+        "layer outside": lambda: archive([tar], item={"Layers": ["../../../../etc/passwd"]}),
+        "absolute layer": lambda: archive([tar], item={"Layers": ["/etc/passwd"]}),
+        "link outside": lambda: archive([tar], item={"Layers": ["l"]}, members={"l": (tarfile.SYMTYPE, "/etc/passwd")}),
+        "links in a circle": lambda: archive([tar], item={"Layers": ["b"]}, members=circle),
+        "config missing": lambda: archive([tar], item={"Config": "no.json"}),
+        "config outside": lambda: archive([tar], item={"Config": "../../etc/passwd"}),
+        "too few layers": lambda: archive([tar], item={"Layers": []}),
+        "bad tag": lambda: archive([tar], tags=["A:1"]),
+        "tag without tag": lambda: archive([tar], tags=["a"]),
+        "tag with digest": lambda: archive([tar], tags=["a@sha256:" + "0" * 64]),
+        "layer no tar": lambda: archive([b"x" * (600 + len(content))]),
+        "layer cut": lambda: archive([tar[:-9900]], config={"rootfs": {"type": "layers", "diff_ids": [digest(tar[:-9900])]}}),
+        "second image bad": lambda: archive([tar], members={"manifest.json": json.dumps([{"Config": "config.json", "Layers": ["0/layer.tar"]}, {"Config": "x", "Layers": []}])}),
+        "manifest no json": lambda: make_tar(**{"manifest.json": "x"}),
+        "manifest deep": lambda: make_tar(**{"manifest.json": "[" * 100_000}),
+        "manifest duplicate": lambda: make_tar(**{"manifest.json": '[{"Config":"a","Config":"b","Layers":[]}]'}),
+        "manifest a directory": lambda: make_tar(**{"manifest.json": (tarfile.DIRTYPE, "")}),
+        "layout flipped layer": lambda: make_tar(**flipped),
+        "layout ambiguous": lambda: make_tar(**both),
+        "layout wrong size": lambda: make_tar(**layout(tar, size=3)),
+        "layout wrong digest": lambda: make_tar(**layout(tar, digest="sha256:../../../x")),
+        "layout foreign layer": lambda: make_tar(**layout(tar, media_type="application/x-evil")),
+        "layout xz layer": lambda: make_tar(**layout(__import__("lzma").compress(tar), diff=tar)),
+        "layout version": lambda: make_tar(**{**layout(tar), "oci-layout": '{"imageLayoutVersion":"9"}'}),
+        "repositories in a circle": lambda: make_tar(**{"repositories": '{"a":{"1":"x"}}', "x/json": '{"parent":"x"}'}),
+        "empty": lambda: b"",
+        "garbage": lambda: b"foo\n",
+        "cut": lambda: archive([tar])[: 1999 + len(content)],
+        "other tar": lambda: tar,
     }  # fmt: skip
 
 
@@ -244,10 +325,13 @@ CASES = sorted(bad_archives(lambda **_: b"", lambda *_, **__: b"").keys())
 
 
 @pytest.mark.row("IMG-24")
+@pytest.mark.parametrize("content", ["1", LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("case", CASES)
-def test_c6_i4_i5_a_bad_archive_is_refused_and_leaves_nothing(bench, make_tar, archive, case: str) -> None:
+def test_c6_i4_i5_a_bad_archive_is_refused_and_leaves_nothing(
+    bench, make_tar, archive, case: str, content: str
+) -> None:
     with pytest.raises(BoxshipError):
-        bench.load(bad_archives(make_tar, archive)[case])
+        bench.load(bad_archives(make_tar, archive, content)[case]())
     assert bench.is_empty()
     assert {path.name for path in bench.directory.iterdir()} <= {
         "content", "boxship.db", "boxship.db-wal", "boxship.db-shm", "boxship.db-reserve",
