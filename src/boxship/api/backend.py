@@ -111,6 +111,20 @@ class ContainerQuery(msgspec.Struct, frozen=True, kw_only=True):
     filters: dict[str, list[str]] = {}
 
 
+class Checkpoints(Protocol):
+    """Saved processes of containers; ``directory`` is one of the host, "" for the container's own."""
+
+    async def list(self, ref: str, *, directory: str) -> builtins.list[str]: ...
+
+    async def create(self, ref: str, name: str, *, directory: str, exit: bool) -> None:
+        """Save a running container, and end it with ``exit``."""
+
+    async def remove(self, ref: str, name: str, *, directory: str) -> None: ...
+
+    async def restore(self, ref: str, name: str, *, directory: str) -> bool:
+        """Start the container from a checkpoint; return False when it runs already (304)."""
+
+
 class Containers(Protocol):
     async def list(self, query: ContainerQuery) -> list[ContainerSummary]: ...
 
@@ -239,15 +253,22 @@ class Progress(Protocol):
 
 
 class Images(Protocol):
-    async def list(self, *, all: bool, filters: Filters, shared_size: bool, digests: bool) -> list[ImageSummary]: ...
+    """Images; ``platform`` is ``os[/arch[/variant]]``, and for what brings images also ``all``."""
 
-    async def inspect(self, ref: str) -> ImageInspect: ...
+    async def list(
+        self, *, all: bool, filters: Filters, shared_size: bool, digests: bool, manifests: bool = False
+    ) -> list[ImageSummary]: ...
 
-    async def history(self, ref: str) -> builtins.list[HistoryItem]: ...
+    async def inspect(self, ref: str, *, platform: str | None = None, manifests: bool = False) -> ImageInspect: ...
+
+    async def history(self, ref: str, *, platform: str | None = None) -> builtins.list[HistoryItem]: ...
 
     async def tag(self, ref: str, repository: str, tag: str) -> None: ...
 
-    async def remove(self, ref: str, *, force: bool, prune: bool) -> builtins.list[DeleteItem]: ...
+    async def remove(
+        self, ref: str, *, force: bool, prune: bool, wanted: Sequence[str] = ()
+    ) -> builtins.list[DeleteItem]:
+        """Remove a name, or with ``wanted`` only the images for those platforms that it means."""
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
 
@@ -256,7 +277,9 @@ class Images(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield progress messages; errors before the first message are raised, later ones are messages."""
 
-    def push(self, ref: str, tag: str, *, auth: str | None) -> AsyncIterator[dict[str, Any]]:
+    def push(
+        self, ref: str, tag: str, *, auth: str | None, platform: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield progress messages of pushing one tag, or all tags of a name without one; ``auth`` as it came."""
 
     def import_(
@@ -271,10 +294,12 @@ class Images(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Import a tar stream, or the tar at a URL, as an image of one layer."""
 
-    def load(self, source: AsyncIterator[bytes], *, quiet: bool) -> AsyncIterator[dict[str, Any]]:
+    def load(
+        self, source: AsyncIterator[bytes], *, quiet: bool, platform: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Load a docker-archive or OCI layout tar, compressed or not."""
 
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, refs: Sequence[str], *, platform: str | None = None) -> AsyncIterator[bytes]:
         """Return the tar of these images in chunks; unknown references fail before the first chunk."""
 
 

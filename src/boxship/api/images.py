@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 from aiohttp import web
 
 from boxship.api import answers, versions
@@ -12,6 +13,7 @@ from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput
 from boxship.http.server import ClientGone
+from boxship.spec.oci import Platform
 
 CHUNK = 256 * 1024
 
@@ -46,17 +48,22 @@ class ImageRoutes:
             filters=call.filters(),
             shared_size=call.flag("shared-size"),
             digests=call.flag("digests"),
+            manifests=call.version >= (1, 47) and call.flag("manifests"),
         )
         return answers.document(versions.reshape("image-summary", call.version, found))
 
     async def inspect(self, call: Call) -> web.StreamResponse:
         """GET /images/{name}/json."""
-        found = await self._images.inspect(call.params["name"])
+        manifests = call.version >= (1, 48) and call.flag("manifests")
+        platform = _platform(call, since=(1, 49))
+        if manifests and platform:
+            raise InvalidInput("conflicting options: manifests and platform options cannot both be set")
+        found = await self._images.inspect(call.params["name"], platform=platform, manifests=manifests)
         return answers.document(versions.reshape("image", call.version, found))
 
     async def history(self, call: Call) -> web.StreamResponse:
         """GET /images/{name}/history."""
-        return answers.document(await self._images.history(call.params["name"]))
+        return answers.document(await self._images.history(call.params["name"], platform=_platform(call)))
 
     async def tag(self, call: Call) -> web.StreamResponse:
         """POST /images/{name}/tag."""
@@ -68,7 +75,10 @@ class ImageRoutes:
         name = call.params["name"]
         if not name.strip():
             raise InvalidInput("image name cannot be blank")
-        removed = await self._images.remove(name, force=call.flag("force"), prune=not call.flag("noprune"))
+        wanted = [_platform_text(text) for text in call.query.get("platforms", ())] if call.version >= (1, 50) else []
+        removed = await self._images.remove(
+            name, force=call.flag("force"), prune=not call.flag("noprune"), wanted=wanted
+        )
         return answers.document(removed)
 
     async def prune(self, call: Call) -> web.StreamResponse:
@@ -99,16 +109,36 @@ class ImageRoutes:
     async def push(self, call: Call) -> web.StreamResponse:
         """POST /images/{name}/push."""
         auth = call.request.headers.get("X-Registry-Auth") or None
-        return await answers.progress(call, self._images.push(call.params["name"], call.text("tag"), auth=auth))
+        platform = _platform(call, since=(1, 46))
+        messages = self._images.push(call.params["name"], call.text("tag"), auth=auth, platform=platform)
+        return await answers.progress(call, messages)
 
     async def load(self, call: Call) -> web.StreamResponse:
         """POST /images/load."""
-        return await answers.progress(call, self._images.load(upload(call), quiet=call.flag("quiet", default=True)))
+        messages = self._images.load(upload(call), quiet=call.flag("quiet", default=True), platform=_platform(call))
+        return await answers.progress(call, messages)
 
     async def save(self, call: Call) -> web.StreamResponse:
         """GET /images/{name}/get and GET /images/get?names=..."""
         refs = [call.params["name"]] if "name" in call.params else call.query.get("names", [])
-        return await answers.stream(call, "application/x-tar", await self._images.save(refs))
+        return await answers.stream(call, "application/x-tar", await self._images.save(refs, platform=_platform(call)))
+
+
+def _platform(call: Call, *, since: tuple[int, int] = (1, 48)) -> str | None:
+    """Return the platform that the call is about. Raises InvalidInput."""
+    text = call.text("platform") if call.version >= since else ""
+    return _platform_text(text) if text else None
+
+
+def _platform_text(text: str) -> str:
+    """Return the JSON of a platform as ``os[/architecture[/variant]]``. Raises InvalidInput."""
+    try:
+        platform = msgspec.json.decode(text, type=Platform)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidInput(f"failed to parse platform: {exc}") from exc
+    if not platform.os or bool(platform.variant) > bool(platform.architecture):
+        raise InvalidInput("failed to parse platform: platform OS must not be empty")
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
 async def upload(call: Call) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ import logging
 
 from boxship.engine.model import SPEC_KIND, STATUS_KIND
 from boxship.engine.rows import decode_spec, decode_status
+from boxship.images import indexes
 from boxship.images.model import IMAGE, LAYER, check_image, decode_layer
 from boxship.store import Store, quarantine
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 CHECKS: dict[str, quarantine.Check] = {
     IMAGE: check_image,
     LAYER: lambda _, document: decode_layer(document),
+    indexes.INDEX: lambda _, document: indexes.decode_index(document),
     SPEC_KIND: decode_spec,
     STATUS_KIND: decode_status,
 }

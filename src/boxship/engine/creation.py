@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,6 +30,13 @@ from boxship.spec.docker.container import CreateRequest, CreateResponse, HostCon
 from boxship.volumes import VolumeService
 
 Emit = Callable[[Container, str, dict[str, str]], None]
+
+
+class StepContainer(NamedTuple):
+    """What a build's container has that no request can name."""
+
+    image: Image  # need not be in the store; its layers are
+    mounts: list[ResolvedMount]
 
 
 class Creator:
@@ -65,16 +73,24 @@ class Creator:
         *,
         debugs: str = "",
         beneath: str = "",
+        step: StepContainer | None = None,
     ) -> CreateResponse:
         """Create a container; a failure leaves nothing behind. ``debugs`` and ``beneath``: see ContainerSpec."""
         if not wanted.image:
             raise InvalidInput("no command specified")
         id = new_id()
         with self._index.reserved(check_name(name) if name else None, id) as reserved:
-            return await self._create(id, reserved, wanted, platform, debugs, beneath)
+            return await self._create(id, reserved, wanted, platform, debugs, beneath, step)
 
     async def _create(
-        self, id: str, name: str, wanted: CreateRequest, platform: str | None, debugs: str, beneath: str
+        self,
+        id: str,
+        name: str,
+        wanted: CreateRequest,
+        platform: str | None,
+        debugs: str,
+        beneath: str,
+        step: StepContainer | None,
     ) -> CreateResponse:
         user_config, host = request.split_request(wanted)
         host = request.check(user_config, host, self._settings, self._sysinfo)
@@ -84,7 +100,7 @@ class Creator:
         request.check_endpoints(wanted.networking_config)
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
-        image = self._images.resolve(user_config.image)
+        image = self._images.resolve(user_config.image, platform)
         warnings += check_platform(user_config.image, image, platform)
         config = request.merge_image(user_config, image.config)
         path, args = request.command(config)
@@ -112,6 +128,7 @@ class Creator:
             undo.push_async_callback(sources.undo)
             inherited = self._inherited(host.volumes_from or [])
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
+            resolved += step.mounts if step is not None else []
             await mounts.check_sources(resolved)
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved, sources.fresh)
             labels = await asyncio.to_thread(self._labels, host)
@@ -133,6 +150,7 @@ class Creator:
                 mount_label=labels.mount,
                 debugs=debugs,
                 beneath=beneath,
+                builds=step is not None,
             )
             container = Container(spec, ContainerStatus())
             failpoints.hit("create.before-row")

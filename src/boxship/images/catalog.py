@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from boxship.images import reference
+from boxship.base.errors import NotFound
+from boxship.images import indexes, reference
+from boxship.images import platform as platforms
+from boxship.images.indexes import IndexRow
 from boxship.images.model import (
     IMAGE,
     LAYER,
@@ -14,6 +17,7 @@ from boxship.images.model import (
     decode_layer,
     make_image,
 )
+from boxship.spec.oci import Platform, parse_config
 from boxship.store import ReadTransaction, Store
 
 
@@ -23,13 +27,21 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def resolve(self, ref: str) -> Image:
+    def resolve(self, ref: str, platform: Platform | None = None) -> Image:
         """Return the image that ``ref`` means: a name first, then an id or a unique prefix of one.
 
-        Raises InvalidReference, NoSuchImage.
+        With several platforms under the name, the one for ``platform`` if it is here. Raises InvalidReference, NoSuchImage.
         """
         with self._store.read() as transaction:
             id = find(transaction, ref)
+            if platform is not None:
+                id = variant(transaction, ref, id, platform) or id
+            return self._image(transaction, id, transaction.names_of(IMAGE, id))
+
+    def resolve_variant(self, ref: str, platform: Platform) -> Image:
+        """Return the image that ``ref`` means for the platform. Raises NotFound when it is for others only."""
+        with self._store.read() as transaction:
+            id = find_variant(transaction, ref, platform)
             return self._image(transaction, id, transaction.names_of(IMAGE, id))
 
     def get(self, id: str) -> Image:
@@ -53,6 +65,13 @@ class Catalog:
                 for id, row in ((id, decode_image(document)) for id, document in transaction.list(IMAGE))
             ]
         return sorted(images, key=lambda image: (image.image_config.created or "", image.added_ns), reverse=True)
+
+    def indexes(self) -> dict[str, tuple[str, IndexRow]]:
+        """Return the indexes that names mean, with their digests, by normalised reference."""
+        with self._store.read() as transaction:
+            rows = {digest: indexes.decode_index(document) for digest, document in transaction.list(indexes.INDEX)}
+            names = transaction.names(indexes.INDEX)
+        return {name: (digest, rows[digest]) for name, digest in names.items() if digest in rows}
 
     def layer_sizes(self, image: Image) -> Sequence[int]:
         """Return the bytes of each layer, bottom first."""
@@ -85,6 +104,34 @@ def find(transaction: ReadTransaction, ref: str) -> str:
     if len(matching) != 1 or len(prefix) == len("sha256:"):
         raise NoSuchImage(ref)
     return matching[0]
+
+
+def find_variant(transaction: ReadTransaction, ref: str, platform: Platform) -> str:
+    """Return the id of the image that ``ref`` means for the platform; see ``Catalog.resolve_variant``."""
+    id = variant(transaction, ref, find(transaction, ref), platform)
+    if id is None:
+        raise NotFound(
+            f"image with reference {ref} was found but does not provide the specified platform ({platforms.shown(platform)})"
+        )
+    return id
+
+
+def variant(transaction: ReadTransaction, ref: str, id: str, platform: Platform) -> str | None:
+    """Return the id of the image for the platform that ``ref``, which was resolved to ``id``, means; None: not here."""
+    if not means_id(ref, id):
+        known = indexes.named(transaction, str(stored_name(ref)))
+        if known is not None:
+            member = indexes.choose(known[1].members, platform)
+            return None if member is None else member.image
+    document = transaction.get(IMAGE, id)
+    assert document is not None
+    return id if platforms.fits(parse_config(decode_image(document).config.encode()), platform) else None
+
+
+def stored_name(ref: str) -> reference.Reference:
+    """Return the name that a person means by ``ref``, as the store has it."""
+    parsed = reference.parse(ref).with_default_tag()
+    return parsed._replace(tag=None) if parsed.digest else parsed
 
 
 def means_id(ref: str, id: str) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 
 from boxship.base.errors import BoxshipError, InvalidInput
 from boxship.content.blobs import PARTIAL_NS
+from boxship.images import indexes
 from boxship.images.model import IMAGE, decode_image
 from boxship.images.service import ImageService
 from boxship.store import ReadTransaction, Store
@@ -65,7 +66,10 @@ def candidates(transaction: ReadTransaction) -> list[Candidate]:
     for name, id in transaction.names(IMAGE).items():
         names.setdefault(id, []).append(name)
     found = []
+    variants = indexes.names_of_variants(transaction)
     for id, document in transaction.list(IMAGE):
+        if id in variants and id not in names:
+            continue  # it goes with the image that has the name
         row, held = decode_image(document), names.get(id, [])
         tags = [name for name in held if "@" not in name]
         found.append(Candidate(id, tags, held, bool(row.manifest), max(row.added_ns, row.tagged_ns)))

@@ -26,6 +26,8 @@ from boxship.base import clock
 from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
 from boxship.base.ids import new_id
 from boxship.content import BlobCorrupted, ContentStore, DigestMismatch
+from boxship.images import indexes
+from boxship.images.indexes import Origin
 from boxship.images.model import (
     IMAGE,
     LAYER,
@@ -83,6 +85,7 @@ class NewImage(NamedTuple):
     names: Sequence[str]  # normalised references that shall mean it
     parent: str = ""
     manifest: str = ""  # digest of the blob with the manifest it came with
+    origin: Origin | None = None  # the index it came out of
 
 
 class LayerStore:
@@ -541,18 +544,20 @@ def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[s
     transaction.put(IMAGE, id, encode(row))
     moved = {}
     for name in image.names:
+        meant = indexes.name_image(transaction, name, id, image.origin)
         holder = transaction.lookup(IMAGE, name)
-        if holder is not None and holder != id:
+        if holder is not None and holder != meant:
             transaction.release(IMAGE, name)
-            moved[name] = holder
-        transaction.claim(IMAGE, name, id)
+            if not indexes.has(transaction, name, holder):
+                moved[name] = holder
+        transaction.claim(IMAGE, name, meant)
     return moved
 
 
 def _referenced_blobs(transaction: ReadTransaction) -> set[str]:
     images = (decode_image(document) for _, document in transaction.list(IMAGE))
     named = {decode_layer(document).blob for _, document in transaction.list(LAYER)} | {row.manifest for row in images}
-    return named | quarantine.mentioned(transaction)
+    return named | indexes.blobs(transaction) | quarantine.mentioned(transaction)
 
 
 def _depth(chain_id: str, rows: dict[str, bytes]) -> int:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from boxship.base.errors import InvalidInput
 from boxship.images import legacy, platform, reference
 from boxship.images.feed import Report
-from boxship.images.layers import Addition, Arrival, InvalidLayer, LayerStore, NewImage, failures, next_chain_id
+from boxship.images.indexes import ATTESTED, Member, Origin
+from boxship.images.layers import LEASE, Addition, Arrival, InvalidLayer, LayerStore, NewImage, failures, next_chain_id
 from boxship.images.progress import Meter
 from boxship.images.spool import Arrive, Spool
 from boxship.snapshots.tar_reader import Readable
@@ -48,17 +49,22 @@ class Outcome(NamedTuple):
     moved: dict[str, str]  # names that meant another image before, with its id
 
 
-def load(layers: LayerStore, source: Readable, report: Report | None, directory: str, wanted: Platform) -> Outcome:
+def load(
+    layers: LayerStore, source: Readable, report: Report | None, directory: str, wanted: Platform | None = None
+) -> Outcome:
     """Store all images of the archive, or none. Blocks.
 
-    ``report`` takes progress messages, None is quiet; ``directory`` is where the archive waits; ``wanted`` chooses among
-    the platforms of an index. Raises InvalidInput and its kin for a bad archive, SystemFailure for a full disk.
+    ``report`` takes progress messages, None is quiet; ``directory`` is where the archive waits; only images for ``wanted``
+    are stored, beside those of other platforms, or every one of an index with ALL. Raises InvalidInput and its kin for a bad archive, SystemFailure for a full disk.
     """
     with layers.addition() as addition:
         with Spool[Arrival](directory) as spool:
             with failures():
                 spool.fill(source, _arrivals(layers, addition, report))
-            images = _Loader(addition, spool, report, wanted).images()
+            loader = _Loader(addition, spool, report, wanted)
+            images = loader.images()
+            for descriptor in loader.kept.values():
+                layers.content.add(loader.document(descriptor), descriptor.media_type, lease=LEASE)
         # The spool is gone by now: the commit writes out all that the disk has to, and that need not be.
         if not images:
             raise InvalidInput("no image for this platform was found in the archive")
@@ -92,15 +98,19 @@ def _observer(report: Report | None, size: int, id: str) -> Callable[[int], None
 
 
 class _Loader:
-    def __init__(self, addition: Addition, spool: Spool[Arrival], report: Report | None, wanted: Platform) -> None:
+    def __init__(
+        self, addition: Addition, spool: Spool[Arrival], report: Report | None, wanted: Platform | None
+    ) -> None:
         self._addition = addition
         self._spool = spool
         self._report = report
         self._wanted = wanted
+        self.kept: dict[str, Descriptor] = {}  # documents that are kept for indexes
 
     def images(self) -> list[NewImage]:
         """Unpack the layers of every image and return the images."""
-        if "manifest.json" in self._spool:
+        by_index = self._wanted is not None and "index.json" in self._spool
+        if "manifest.json" in self._spool and not by_index:
             return self._docker_archive()
         if "index.json" in self._spool:
             return self._layout()
@@ -115,6 +125,8 @@ class _Loader:
         for item in parse_archive_manifest(self._spool.document("manifest.json")):
             document = self._spool.document(item.config)
             config = parse_config(document)
+            if not self._is_wanted(config):
+                continue
             paths = item.layers or []
             self._check_count(config, len(paths))
             chain = self._stack(config, [(path, None) for path in paths])
@@ -131,34 +143,82 @@ class _Loader:
             raise InvalidDocument("invalid index.json: not an index")
         found: dict[str, NewImage] = {}
         for descriptor in index.manifests:
-            image = self._image(descriptor, _NESTING)
-            if image is None:
-                continue
-            id = digest_of(image.document)
-            names = [*_names(descriptor), *(found[id].names if id in found else ())]
-            found[id] = image._replace(names=names)
+            for image in self._images(descriptor, _NESTING):
+                id = digest_of(image.document)
+                names = [*_names(descriptor), *(found[id].names if id in found else ())]
+                found[id] = image._replace(names=names)
         return list(found.values())
 
-    def _image(self, descriptor: Descriptor, nesting: int) -> NewImage | None:
-        """Return the image that the descriptor leads to, None when it leads to something else."""
+    def _images(self, descriptor: Descriptor, nesting: int, *, chosen: bool = False) -> list[NewImage]:
+        """Return the images that the descriptor leads to: one, or several of an index with ALL, or none.
+
+        ``chosen``: an index says that it is for the platform that is wanted.
+        """
         if nesting == 0:
             raise InvalidDocument(f"invalid index: indexes are nested more than {_NESTING} levels deep")
         if descriptor.platform is not None and descriptor.platform.os == "unknown":
-            return None  # an attestation beside an image
-        path = _blob_path(descriptor)
-        if path not in self._spool and descriptor.platform is not None:
-            return None  # an archive may leave out platforms that its index names
-        manifest = parse_manifest(self._document(descriptor), descriptor.media_type)
+            return []  # an attestation beside an image
+        if not self._has(descriptor):
+            return []  # an archive may leave out platforms that its index names
+        manifest = parse_manifest(self.document(descriptor), descriptor.media_type)
         if isinstance(manifest, Index):
-            chosen = platform.choose(manifest.manifests, self._wanted)
-            return None if chosen is None else self._image(chosen, nesting - 1)
+            if self._wanted == platform.ALL:
+                members = list(manifest.manifests)
+            else:
+                one = platform.choose(manifest.manifests, self._wanted or platform.host())
+                members = [] if one is None else [one]
+            images = []
+            for below in members:
+                images += [
+                    self._beside(image, descriptor, manifest, below)
+                    for image in self._images(below, nesting - 1, chosen=below.platform is not None)
+                ]
+            return images
         if manifest.config.media_type not in CONFIGS:
-            return None  # an artifact that is no image
-        return self._from_manifest(manifest)
+            return []  # an artifact that is no image
+        image = self._from_manifest(manifest, checked=chosen)
+        return [] if image is None else [image]
 
-    def _from_manifest(self, manifest: Manifest) -> NewImage:
-        document = self._document(manifest.config)
+    def _has(self, descriptor: Descriptor) -> bool:
+        return descriptor.platform is None or _blob_path(descriptor) in self._spool
+
+    def _beside(self, image: NewImage, descriptor: Descriptor, index: Index, chosen: Descriptor) -> NewImage:
+        """Return the image as a member of the index, if a platform was asked for, and keep the documents for it."""
+        if self._wanted is None or image.origin is not None:
+            return image
+        self.kept |= {descriptor.digest: descriptor, chosen.digest: chosen}
+        member = Member(manifest=chosen.digest, image=digest_of(image.document), platform=chosen.platform or Platform())
+        attestations = [
+            found
+            for one in index.manifests
+            if (one.annotations or {}).get(ATTESTED) == chosen.digest and _blob_path(one) in self._spool
+            for found in self._attestation(one)
+        ]
+        return image._replace(origin=Origin(descriptor.digest, index.manifests, [member, *attestations]))
+
+    def _attestation(self, descriptor: Descriptor) -> list[Member]:
+        """Keep a small attestation's documents; return it as a member, or nothing when it is not whole or large."""
+        manifest = parse_manifest(self.document(descriptor), descriptor.media_type)
+        if not isinstance(manifest, Manifest):
+            return []
+        blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
+        large = sum(blob.size for blob in blobs.values()) > DOCUMENT_LIMIT
+        if large or not all(_blob_path(blob) in self._spool for blob in blobs.values()):
+            return []
+        self.kept |= {descriptor.digest: descriptor, **blobs}
+        return [Member(manifest=descriptor.digest, blobs=tuple(blobs))]
+
+    def _is_wanted(self, config: ImageConfig) -> bool:
+        if self._wanted is None or self._wanted == platform.ALL:
+            return True
+        return platform.fits(config, self._wanted)
+
+    def _from_manifest(self, manifest: Manifest, *, checked: bool) -> NewImage | None:
+        """Return the image; None when it is for another platform, unless an index was ``checked`` for that."""
+        document = self.document(manifest.config)
         config = parse_config(document)
+        if not checked and not self._is_wanted(config):
+            return None
         self._check_count(config, len(manifest.layers))
         for descriptor in manifest.layers:
             if descriptor.media_type not in LAYERS:
@@ -166,7 +226,8 @@ class _Loader:
         chain = self._stack(config, [(_blob_path(descriptor), descriptor) for descriptor in manifest.layers])
         return NewImage(document, chain, ())
 
-    def _document(self, descriptor: Descriptor) -> bytes:
+    def document(self, descriptor: Descriptor) -> bytes:
+        """Return a small blob of a layout, verified."""
         path = _blob_path(descriptor)
         data = self._spool.document(path)
         if len(data) != descriptor.size:

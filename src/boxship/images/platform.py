@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from boxship.base.errors import InvalidInput
-from boxship.spec.oci import Descriptor, Platform
+from boxship.spec.oci import Descriptor, ImageConfig, Platform
 
 _GO_NAMES = {
     "x86_64": "amd64",
@@ -19,6 +19,7 @@ _GO_NAMES = {
     "i386": "386",
 }
 _DEFAULT_VARIANT = {"arm64": "v8", "arm": "v7"}
+ALL = Platform(os="all")  # no platform: asks for every one that an index has
 _PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 
 
@@ -39,6 +40,24 @@ def parse(text: str) -> Platform:
         raise InvalidInput(f'operating system "{parts[0]}" is not supported')
     architecture = _GO_NAMES.get(parts[1], parts[1]) if len(parts) > 1 else host().architecture
     return Platform(os="linux", architecture=architecture, variant=parts[2] if len(parts) > 2 else "")
+
+
+def parse_wanted(text: str | None) -> Platform | None:
+    """Return what a client that brings an image asks for: ``all`` is ALL, nothing is None. Raises InvalidInput."""
+    if not text:
+        return None
+    return ALL if text.lower() == ALL.os else parse(text)
+
+
+def shown(platform: Platform) -> str:
+    """Return the platform as people type it."""
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
+
+
+def fits(config: ImageConfig, wanted: Platform) -> bool:
+    """Return whether the image with this configuration is one for the platform."""
+    own = Platform(os=config.os or "linux", architecture=config.architecture, variant=config.variant)
+    return choose([Descriptor(digest=f"sha256:{0:064}", size=0, platform=own)], wanted) is not None
 
 
 def choose(manifests: Sequence[Descriptor], wanted: Platform) -> Descriptor | None:

@@ -22,6 +22,7 @@ from boxship.images import platform as platforms
 from boxship.images import progress
 from boxship.images.downloads import Downloads
 from boxship.images.feed import Message, Report
+from boxship.images.indexes import ATTESTED, Member, Origin
 from boxship.images.layers import LEASE, Addition, LayerStore, NewImage, next_chain_id
 from boxship.images.model import IMAGE, decode_image
 from boxship.images.reference import Reference
@@ -52,6 +53,8 @@ from boxship.spec.oci import (
 from boxship.spec.oci.manifest import CONFIGS, FOREIGN_LAYERS, LAYERS
 
 _NESTING = 4  # indexes in indexes
+_ATTESTATIONS = 8  # of one image
+_PLATFORMS = 64  # of an index that are brought at once
 _URLS = 3  # of a foreign layer that are tried
 
 
@@ -133,15 +136,21 @@ class Puller:
         return sorted(tags)
 
     async def pull(
-        self, session: Session, name: Reference, credentials: Credentials, platform: Platform
+        self, session: Session, name: Reference, credentials: Credentials, wanted: Platform | None
     ) -> AsyncIterator[Message]:
-        """Bring one image here under ``name``; yield its progress but for the last status line."""
+        """Bring one image here under ``name``; yield its progress but for the last status line.
+
+        Without ``wanted`` it is the one for this host; with it, those of other platforms stay beside it, and ``ALL``
+        brings every one of the index.
+        """
         resolved = await self.resolve(session, name, credentials)
         yield progress.status(f"Pulling from {name.path}", name.tag if not name.digest and name.tag else name.familiar)
-        manifest = await self._manifest(resolved, platform)
-        document = await self._config(resolved, manifest[1])
-        async for message in self._image(name, resolved, manifest, document):
-            yield message
+        for platform in [wanted] if wanted != platforms.ALL else _platforms(resolved.top):
+            manifest = await self._manifest(resolved, platform or platforms.host())
+            origin = await self._origin(resolved, manifest, keep=platform is not None)
+            document = await self._config(resolved, manifest[1])
+            async for message in self._image(name, resolved, manifest, document, origin):
+                yield message
         yield progress.status(f"Digest: {resolved.digest}")
 
     # documents
@@ -156,6 +165,48 @@ class Puller:
             chosen = _choose(parsed, wanted)
             document = await self._by_descriptor(resolved.repositories, chosen)
         raise InvalidDocument(f"invalid index: indexes are nested more than {_NESTING} levels deep")
+
+    async def _origin(
+        self, resolved: Resolved, manifest: tuple[Document, Manifest], *, keep: bool
+    ) -> tuple[Origin, Sequence[Document]] | None:
+        """Return the index that the manifest came out of, and the blobs to keep for it; None when it came by itself.
+
+        What is attested about an image comes along, unless it is larger than such documents are.
+        """
+        top = parse_manifest(resolved.top.data, resolved.top.media_type)
+        if not isinstance(top, Index):
+            return None
+        chosen = next((one for one in top.manifests if one.digest == manifest[0].digest), None)
+        if not keep or chosen is None:
+            return Origin(resolved.digest, top.manifests), ()
+        image = manifest[1].config.digest
+        members = [Member(manifest=chosen.digest, image=image, platform=chosen.platform or Platform())]
+        documents = [resolved.top]
+        for descriptor in top.manifests:
+            if (descriptor.annotations or {}).get(ATTESTED) == chosen.digest and len(members) <= _ATTESTATIONS:
+                attestation = await self._small(resolved, descriptor)
+                if attestation is not None:
+                    documents += attestation
+                    blobs = tuple(document.digest for document in attestation[1:])
+                    members.append(Member(manifest=descriptor.digest, blobs=blobs))
+        return Origin(resolved.digest, top.manifests, members), documents
+
+    async def _small(self, resolved: Resolved, descriptor: Descriptor) -> list[Document] | None:
+        """Return a manifest with all its blobs, None when they are large or many."""
+        document = await self._by_descriptor(resolved.repositories, descriptor)
+        manifest = parse_manifest(document.data, document.media_type)
+        if not isinstance(manifest, Manifest):
+            return None
+        needed = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
+        if sum(blob.size for blob in needed.values()) > DOCUMENT_LIMIT:
+            return None
+        return [
+            document,
+            *[
+                Document(blob.digest, blob.media_type, await self._document(resolved, blob.digest))
+                for blob in needed.values()
+            ],
+        ]
 
     async def _by_descriptor(self, repositories: Sequence[Repository], descriptor: Descriptor) -> Document:
         async def ask(repository: Repository) -> Document:
@@ -182,8 +233,11 @@ class Puller:
         """Return the configuration, from here if we have it."""
         digest = manifest.config.digest
         known = await asyncio.to_thread(self._known, digest)
-        if known is not None:
-            return known
+        return known if known is not None else await self._document(resolved, digest)
+
+    @staticmethod
+    async def _document(resolved: Resolved, digest: str) -> bytes:
+        """Return a small blob."""
 
         async def ask(repository: Repository) -> bytes:
             async with repository.blob(digest) as (answer, _):
@@ -203,7 +257,12 @@ class Puller:
     # layers
 
     async def _image(
-        self, name: Reference, resolved: Resolved, manifest: tuple[Document, Manifest], config: bytes
+        self,
+        name: Reference,
+        resolved: Resolved,
+        manifest: tuple[Document, Manifest],
+        config: bytes,
+        origin: tuple[Origin, Sequence[Document]] | None,
     ) -> AsyncIterator[Message]:
         layers = _layers(config, manifest[1])
         messages: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -213,7 +272,7 @@ class Puller:
             loop.call_soon_threadsafe(messages.put_nowait, message)
 
         names = [f"{name.name}@{resolved.digest}", *([] if name.digest else [str(name)])]
-        task = asyncio.create_task(self._add(resolved, layers, config, manifest[0], names, report))
+        task = asyncio.create_task(self._add(resolved, layers, config, manifest[0], names, origin, report))
         task.add_done_callback(lambda _: messages.put_nowait(None))
         try:
             while (message := await messages.get()) is not None:
@@ -230,6 +289,7 @@ class Puller:
         config: bytes,
         manifest: Document,
         names: Sequence[str],
+        origin: tuple[Origin, Sequence[Document]] | None,
         report: Report,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -261,8 +321,11 @@ class Puller:
 
             def finish() -> None:
                 digest = self._layers.content.add(manifest.data, manifest.media_type, lease=LEASE)
+                for document in origin[1] if origin is not None else ():
+                    self._layers.content.add(document.data, document.media_type, lease=LEASE)
                 chain = [layer.chain_id for layer in layers]
-                addition.commit([NewImage(config, chain, names, manifest=digest)])
+                image = NewImage(config, chain, names, manifest=digest, origin=origin[0] if origin else None)
+                addition.commit([image])
 
             await asyncio.to_thread(finish)
 
@@ -409,9 +472,19 @@ def _credentials(place: Endpoint, given: Credentials) -> Credentials:
 def _choose(index: Index, wanted: Platform) -> Descriptor:
     chosen = platforms.choose(index.manifests, wanted)
     if chosen is None:
-        shown = "/".join(part for part in (wanted.os, wanted.architecture, wanted.variant) if part)
-        raise NotFound(f"no matching manifest for {shown} in the manifest list entries")
+        raise NotFound(f"no matching manifest for {platforms.shown(wanted)} in the manifest list entries")
     return chosen
+
+
+def _platforms(top: Document) -> list[Platform]:
+    """Return the platforms of an index; of a manifest this host's, as if none had been asked for."""
+    parsed = parse_manifest(top.data, top.media_type)
+    if not isinstance(parsed, Index):
+        return [platforms.host()]
+    found = [one.platform for one in parsed.manifests if one.platform is not None and one.platform.os == "linux"]
+    if len(found) > _PLATFORMS:
+        raise InvalidDocument(f"invalid index: more than {_PLATFORMS} platforms")
+    return found
 
 
 def _layers(config: bytes, manifest: Manifest) -> list[Layer]:

@@ -7,55 +7,26 @@ manifest that it came with when all of that one's blobs are here, else under one
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
 
-from boxship.base.errors import InvalidInput, NotFound, SystemFailure
-from boxship.content import BlobNotFound, ContentStore
-from boxship.images import progress
+from boxship.content import ContentStore
+from boxship.images import indexes, progress
 from boxship.images.feed import Message, Report
 from boxship.images.layers import LEASE, LayerStore, NewImage
-from boxship.images.model import IMAGE, LAYER, LayerRow, decode_image, decode_layer
+from boxship.images.model import IMAGE, LayerRow
+from boxship.images.outgoing import Cargo, Outgoing, Selected
 from boxship.images.pulling import Puller
-from boxship.images.reference import Reference, parse
-from boxship.images.removal import repository_of
+from boxship.images.reference import Reference
 from boxship.registry.client.errors import innermost
 from boxship.registry.client.hosts import Credentials
 from boxship.registry.client.places import first
 from boxship.registry.client.pushing import BlobPusher, Memory, Pushed, put_manifest
-from boxship.registry.client.repository import Document, Repository
+from boxship.registry.client.repository import Repository
 from boxship.registry.client.session import Session
 from boxship.registry.client.slots import Slots
-from boxship.spec.oci import InvalidDocument, Manifest, digest_of, parse_manifest
-from boxship.spec.oci.manifest import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    DOCKER_MANIFEST,
-    FOREIGN_LAYERS,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
-    OCI_MANIFEST,
-)
-from boxship.store import ReadTransaction
-
-_MOUNTS = 3  # repositories that a layer may be mounted from, at most
-
-
-class Selected(NamedTuple):
-    """One image to push."""
-
-    id: str
-    config: bytes
-    chain: Sequence[str]  # chain IDs, bottom first
-    layers: Sequence[LayerRow]
-    manifest: Document
-    foreign: frozenset[str]  # digests of blobs that no registry gets
-    mounts: dict[str, Sequence[str]]  # digest -> repositories of the same registry that have the blob
+from boxship.spec.oci import Platform
+from boxship.store import Transaction
 
 
 class Pusher:
@@ -64,61 +35,51 @@ class Pusher:
     def __init__(self, layers: LayerStore, puller: Puller, uploads: Callable[[], int]) -> None:
         self._layers = layers
         self._puller = puller
+        self._outgoing = Outgoing(layers.store, layers.content)
         self._slots = Slots(uploads)
 
     async def push(
-        self, session: Session, repository_name: Reference, tags: Sequence[str], credentials: Credentials
+        self,
+        session: Session,
+        repository_name: Reference,
+        tags: Sequence[str],
+        credentials: Credentials,
+        platform: Platform | None = None,
     ) -> AsyncIterator[Message]:
-        """Push the tags of one repository one after the other; yield Docker's messages."""
+        """Push the tags of one repository one after the other; yield Docker's messages.
+
+        Of several platforms under a tag all go, or only the image for ``platform``.
+        """
         places = self._puller.repositories(session, repository_name, credentials, mirrors=False)
         repository: Repository | None = None
         for tag in tags:
             name = repository_name._replace(tag=tag)
-            selected = await asyncio.to_thread(self._select, name)
-            for row in reversed(selected.layers):
-                yield {"status": "Preparing", "progressDetail": {}, "id": _short(row.diff_id)}
+            cargo = await asyncio.to_thread(self._outgoing.select, name, platform)
+            for image in cargo.images:
+                for row in reversed(image.layers):
+                    yield {"status": "Preparing", "progressDetail": {}, "id": _short(row.diff_id)}
             if repository is None:
                 repository, _ = await first(places, lambda place: place.ping(push=True))
-            async for message in self._blobs(repository, selected):
-                yield message
-            await put_manifest(repository, tag, selected.manifest)
-            await asyncio.to_thread(self._remember, name, selected)
-            digest, size = selected.manifest.digest, len(selected.manifest.data)
+            for image in cargo.images:
+                async for message in self._blobs(repository, image):
+                    yield message
+                if image.manifest != cargo.top:
+                    await put_manifest(repository, image.manifest.digest, image.manifest)
+            await self._attestations(repository, cargo)
+            await put_manifest(repository, tag, cargo.top)
+            await asyncio.to_thread(self._remember, name, cargo)
+            digest, size = cargo.top.digest, len(cargo.top.data)
             yield progress.status(f"{tag}: digest: {digest} size: {size}")
             yield {"progressDetail": {}, "aux": {"Tag": tag, "Digest": digest, "Size": size}}
+            if cargo.note is not None:
+                yield {"progressDetail": {}, "aux": cargo.note}
 
-    def _select(self, name: Reference) -> Selected:
-        with self._layers.store.read() as transaction:
-            id = transaction.lookup(IMAGE, str(name))
-            document = None if id is None else transaction.get(IMAGE, id)
-            if id is None or document is None:
-                raise NotFound(f"tag does not exist: {name.familiar}")
-            row = decode_image(document)
-            layers = [_layer(transaction, chain_id) for chain_id in row.layers]
-            mounts = _mounts(transaction, name, {layer.blob for layer in layers})
-        config = row.config.encode()
-        kept = self._kept_manifest(row.manifest, id, layers)
-        manifest, foreign = kept or (_made_manifest(id, config, layers), frozenset())
-        return Selected(id, config, row.layers, layers, manifest, foreign, mounts)
-
-    def _kept_manifest(
-        self, digest: str, id: str, layers: Sequence[LayerRow]
-    ) -> tuple[Document, frozenset[str]] | None:
-        """Return the manifest that the image came with, and its foreign blobs, if it is still true of what is here."""
-        if not digest:
-            return None
-        try:
-            data = self._layers.content.read_verified(digest)
-            manifest = parse_manifest(data)
-        except (BlobNotFound, SystemFailure, InvalidDocument):
-            return None
-        if not isinstance(manifest, Manifest) or manifest.config.digest != id:
-            return None
-        if [layer.digest for layer in manifest.layers] != [row.blob for row in layers]:
-            return None
-        foreign = frozenset(layer.digest for layer in manifest.layers if layer.media_type in FOREIGN_LAYERS)
-        media_type = manifest.media_type or self._layers.content.descriptor(digest).media_type
-        return Document(digest, media_type, data), foreign
+    @staticmethod
+    async def _attestations(repository: Repository, cargo: Cargo) -> None:
+        for attestation in cargo.attestations:
+            for blob in attestation.blobs:
+                await BlobPusher(repository, blob.digest, Memory(blob.data)).run()
+            await put_manifest(repository, attestation.manifest.digest, attestation.manifest)
 
     async def _blobs(self, repository: Repository, selected: Selected) -> AsyncIterator[Message]:
         messages: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -174,10 +135,13 @@ class Pusher:
             case Pushed.UPLOADED:
                 say("Pushed")
 
-    def _remember(self, name: Reference, selected: Selected) -> None:
-        """Give the image the digest as a name, and keep the manifest."""
-        digest = selected.manifest.digest
-        named = f"{name.name}@{digest}"
+    def _remember(self, name: Reference, cargo: Cargo) -> None:
+        """Give the image the digest as a name, and keep the manifest; an index is kept already."""
+        selected = cargo.images[0]
+        named = f"{name.name}@{cargo.top.digest}"
+        if cargo.top != selected.manifest:
+            self._layers.store.write_now(lambda t: _name_index(t, str(name), named, selected.id))
+            return
         with self._layers.store.read() as transaction:
             if transaction.lookup(IMAGE, named) == selected.id:
                 return
@@ -202,64 +166,17 @@ class _Blob:
         self._file.close()
 
 
-def tags_to_push(transaction: ReadTransaction, name: Reference) -> list[str]:
-    """Return the tags that a push of ``name`` means: its own, or all of the repository.
-
-    Raises NotFound and InvalidInput in Docker's words.
-    """
-    if name.digest is not None:
-        raise InvalidInput("cannot push a digest reference")
-    if name.tag is not None:
-        return [name.tag]
-    names = (parse(known) for known in transaction.names(IMAGE) if repository_of(known) == name.name)
-    tags = sorted(known.tag for known in names if known.tag)
-    if not tags:
-        raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
-    return tags
-
-
-def _layer(transaction: ReadTransaction, chain_id: str) -> LayerRow:
-    document = transaction.get(LAYER, chain_id)
-    if document is None:
-        raise SystemFailure(f"layer {chain_id} is missing in the store")
-    return decode_layer(document)
-
-
-def _mounts(transaction: ReadTransaction, name: Reference, blobs: set[str]) -> dict[str, Sequence[str]]:
-    """Return where on the same registry the blobs are: in repositories that images with them came from or went to."""
-    by_image: dict[str, set[str]] = {}
-    for known, id in transaction.names(IMAGE).items():
-        if "@" in known:
-            parsed = parse(known)
-            if parsed.domain == name.domain and parsed.path != name.path:
-                by_image.setdefault(id, set()).add(parsed.path)
-    found: dict[str, set[str]] = {}
-    for id, paths in by_image.items():
-        document = transaction.get(IMAGE, id)
-        for chain_id in decode_image(document).layers if document is not None else ():
-            blob = _layer(transaction, chain_id).blob
-            if blob in blobs:
-                found.setdefault(blob, set()).update(paths)
-    return {blob: sorted(paths)[:_MOUNTS] for blob, paths in found.items()}
-
-
-def _made_manifest(id: str, config: bytes, layers: Sequence[LayerRow]) -> Document:
-    """Return a manifest as Docker writes it; with a zstd layer an OCI one, since Docker's format knows none."""
-    oci = any(row.compression == "zstd" for row in layers)
-    types = (
-        {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD, "": OCI_LAYER}
-        if oci
-        else {"gzip": DOCKER_LAYER_GZIP, "": DOCKER_LAYER}
-    )
-    media_type = OCI_MANIFEST if oci else DOCKER_MANIFEST
-    document = {
-        "schemaVersion": 2,
-        "mediaType": media_type,
-        "config": {"mediaType": OCI_CONFIG if oci else DOCKER_CONFIG, "size": len(config), "digest": id},
-        "layers": [{"mediaType": types[row.compression], "size": row.blob_size, "digest": row.blob} for row in layers],
-    }
-    data = json.dumps(document, indent=3).encode()
-    return Document(digest_of(data), media_type, data)
+def _name_index(transaction: Transaction, name: str, by_digest: str, id: str) -> None:
+    """Let ``by_digest`` mean what ``name`` does, if that still is the image with ``id``."""
+    digest = transaction.lookup(indexes.INDEX, name)
+    if digest is None or transaction.lookup(IMAGE, name) != id:
+        return
+    if transaction.lookup(IMAGE, by_digest) != id:
+        transaction.release(IMAGE, by_digest)
+        transaction.claim(IMAGE, by_digest, id)
+    if transaction.lookup(indexes.INDEX, by_digest) != digest:
+        indexes.forget(transaction, by_digest)
+        transaction.claim(indexes.INDEX, by_digest, digest)
 
 
 def _short(digest: str) -> str:

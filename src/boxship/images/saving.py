@@ -10,13 +10,16 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from boxship.base.errors import NotFound, SystemFailure
-from boxship.images import reference
-from boxship.images.catalog import find
+from boxship.images import indexes, reference
+from boxship.images.catalog import find, find_variant
+from boxship.images.exported import export
 from boxship.images.layers import LayerStore
 from boxship.images.loading import IMAGE_NAME, REF_NAME
 from boxship.images.model import IMAGE, LayerRow, NoSuchImage, decode_image
-from boxship.spec.oci import digest_of, parse_config
+from boxship.spec.oci import Descriptor, Platform, digest_of, parse_config
 from boxship.spec.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from boxship.store import ReadTransaction
 
@@ -32,14 +35,17 @@ class Selected(NamedTuple):
     document: bytes  # configuration
     layers: Sequence[str]  # chain IDs, bottom first
     names: Sequence[str]  # normalised references that go into the archive
+    origin: str = ""  # digest of the index that the names mean: all that is here of it goes along
 
 
-def select(transaction: ReadTransaction, refs: Sequence[str]) -> list[Selected]:
+def select(transaction: ReadTransaction, refs: Sequence[str], wanted: Platform | None = None) -> list[Selected]:
     """Return the images that ``refs`` mean, each once: a tag brings itself, a bare name all its tags, an id none.
+
+    With ``wanted`` only the images for that platform.
 
     Raises InvalidReference, NotFound.
     """
-    chosen: dict[str, list[str]] = {}
+    chosen: dict[tuple[str, str], list[str]] = {}  # by image and index
     for ref in refs:
         try:
             id = find(transaction, ref)
@@ -49,41 +55,62 @@ def select(transaction: ReadTransaction, refs: Sequence[str]) -> list[Selected]:
                 raise NotFound(f"No such image: {ref}") from None
         else:
             names = _tags_of(transaction, ref) or {}
-            chosen.setdefault(id, [])
+            if not names:
+                chosen.setdefault((id, ""), [])
         for name, holder in names.items():
-            known = chosen.setdefault(holder, [])
+            if wanted is not None:
+                holder = find_variant(transaction, reference.parse(name).familiar, wanted)
+            known = chosen.setdefault((holder, _index(transaction, name, wanted)), [])
             if name not in known:
                 known.append(name)
+        if not names and wanted is not None:
+            find_variant(transaction, ref, wanted)
     selected = []
-    for id, listed in chosen.items():
+    for (id, index), listed in chosen.items():
         document = transaction.get(IMAGE, id)
         assert document is not None
         row = decode_image(document)
-        selected.append(Selected(id, row.config.encode(), row.layers, listed))
+        selected.append(Selected(id, row.config.encode(), row.layers, listed, index))
     return selected
+
+
+def _index(transaction: ReadTransaction, name: str, wanted: Platform | None) -> str:
+    found = indexes.named(transaction, name) if wanted is None else None
+    return "" if found is None else found[0]
 
 
 def write(layers: LayerStore, images: Sequence[Selected]) -> Iterator[bytes]:
     """Yield the archive in pieces of about a mebibyte. Blocks. Raises BlobCorrupted when a layer was damaged on disk."""
-    rows = {chain_id: _row(layers, chain_id) for image in images for chain_id in image.layers}
+    rows: dict[str, LayerRow] = {}
+    kept: dict[str, int] = {}  # blobs that go as they are, with their sizes
     documents: dict[str, bytes] = {}  # blobs that are made here
     manifests, index = [], []
+    plain: dict[str, LayerRow] = {}  # layers that go uncompressed, by diff ID
     repositories: dict[str, dict[str, str]] = {}
     for image in images:
+        rows |= {chain_id: _row(layers, chain_id) for chain_id in image.layers if chain_id not in rows}
         stack = [rows[chain_id] for chain_id in image.layers]
-        manifest = _manifest(image, stack)
-        documents[digest_of(image.document)] = image.document
-        documents[digest_of(manifest)] = manifest
-        index += _index_entries(image, manifest)
-        manifests.append(_archive_item(image, stack))
+        whole = export(layers, image.origin) if image.origin else None
+        if whole is not None and image.id in whole.layers:
+            documents |= whole.documents
+            kept |= whole.blobs
+            index += _named_entries(image, msgspec.to_builtins(whole.descriptor))
+            manifests.append(_archive_item(image, stack, whole.layers[image.id]))
+        else:
+            layers_of = [Descriptor(media_type=OCI_LAYER, digest=row.diff_id, size=row.tar_size) for row in stack]
+            manifest = _manifest(image, stack)
+            documents[digest_of(image.document)] = image.document
+            documents[digest_of(manifest)] = manifest
+            plain |= {row.diff_id: row for row in stack}
+            index += _index_entries(image, manifest)
+            manifests.append(_archive_item(image, stack, layers_of))
         for name in image.names:
             parsed = reference.parse(name)
             top = stack[-1].diff_id if stack else image.id
             repositories.setdefault(parsed.familiar_name, {})[parsed.tag or ""] = top.partition(":")[2]
     sizes = {digest: len(data) for digest, data in documents.items()}
-    sizes |= {row.diff_id: row.tar_size for row in rows.values()}
-    by_diff_id = {row.diff_id: row for row in rows.values()}
-    pieces = _archive(sizes, documents, by_diff_id, layers, index, manifests, repositories)
+    sizes |= {diff_id: row.tar_size for diff_id, row in plain.items()} | kept
+    pieces = _archive(sizes, documents, plain, layers, index, manifests, repositories)
     return _gathered(pieces)
 
 
@@ -102,8 +129,10 @@ def _archive(
         yield _header(_path(digest), sizes[digest])
         if digest in documents:
             yield documents[digest]
-        else:
+        elif digest in rows:
             yield from layers.tar(rows[digest])
+        else:
+            yield from layers.content.chunks(digest)
         yield bytes(-sizes[digest] % _BLOCK)
     top = {
         "index.json": {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": index},
@@ -139,18 +168,24 @@ def _index_entries(image: Selected, manifest: bytes) -> list[dict[str, Any]]:
         entry["platform"] = {"architecture": config.architecture, "os": config.os}
         if config.variant:
             entry["platform"]["variant"] = config.variant
+    return _named_entries(image, entry)
+
+
+def _named_entries(image: Selected, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the descriptor once for each name that it gets."""
     if not image.names:
         return [entry]
     return [{**entry, "annotations": {IMAGE_NAME: name, REF_NAME: reference.parse(name).tag}} for name in image.names]
 
 
-def _archive_item(image: Selected, stack: Sequence[LayerRow]) -> dict[str, Any]:
+def _archive_item(image: Selected, stack: Sequence[LayerRow], layers: Sequence[Descriptor]) -> dict[str, Any]:
     return {
         "Config": _path(image.id),
         "RepoTags": [reference.parse(name).familiar for name in image.names] or None,
-        "Layers": [_path(row.diff_id) for row in stack],
+        "Layers": [_path(layer.digest) for layer in layers],
         "LayerSources": {
-            row.diff_id: {"mediaType": OCI_LAYER, "size": row.tar_size, "digest": row.diff_id} for row in stack
+            row.diff_id: {"mediaType": layer.media_type, "size": layer.size, "digest": layer.digest}
+            for row, layer in zip(stack, layers, strict=True)
         },
     }
 

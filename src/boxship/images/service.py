@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -18,16 +18,19 @@ from boxship.base import clock
 from boxship.base.errors import Conflict, NotFound
 from boxship.content import ContentStore
 from boxship.images import changes as instructions
-from boxship.images import describe, feed, hello, importing, listing, loading, progress, reference, removal, saving
+from boxship.images import describe, feed, hello, importing, indexes, listing, loading, progress, reference, saving
 from boxship.images import platform as platforms
-from boxship.images.catalog import Catalog, find, means_id
+from boxship.images.catalog import Catalog, find, means_id, stored_name
+from boxship.images.deletion import Deletion, Emit
 from boxship.images.elf import ARCHITECTURES
 from boxship.images.feed import Feed, Message, Report
 from boxship.images.filters import Filters
 from boxship.images.layers import LayerStore, NewImage
+from boxship.images.manifests import Manifests
 from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
+from boxship.images.outgoing import tags_to_push
 from boxship.images.pulling import Puller
-from boxship.images.pushing import Pusher, tags_to_push
+from boxship.images.pushing import Pusher
 from boxship.images.remote import Remote
 from boxship.images.shipping import Shipping
 from boxship.images.streams import Tee
@@ -38,9 +41,6 @@ from boxship.spec.docker.container import ContainerConfig, GraphDriver
 from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
 from boxship.spec.oci import digest_of
 from boxship.store import Store, Transaction
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
-"""Publish an event: object type, action, id, attributes."""
 
 # The service has a method of the name "list", so its annotations can't use that word.
 Rows = list[ImageSummary]
@@ -78,13 +78,17 @@ class ImageService:
         self.shipping = Shipping(self.layers, self.puller.downloads, self._arrived)
         self._pusher = Pusher(self.layers, self.puller, lambda: registries().uploads)
         self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
+        self._deletion = Deletion(self.layers, self._catalog, emit=emit, users=users)
         self._removing = asyncio.Lock()
 
     # for the engine
 
-    def resolve(self, ref: str) -> Image:
-        """Return the image that a person means by ``ref``. Raises InvalidReference, NoSuchImage."""
-        return self._catalog.resolve(ref)
+    def resolve(self, ref: str, platform: str | None = None) -> Image:
+        """Return the image that a person means by ``ref``, the one for ``platform`` if it is here.
+
+        Raises InvalidReference, NoSuchImage, InvalidInput.
+        """
+        return self._catalog.resolve(ref, platforms.parse(platform) if platform else None)
 
     def get(self, id: str) -> Image:
         """Return the image with this id. Raises NoSuchImage."""
@@ -97,22 +101,38 @@ class ImageService:
 
     # reading
 
-    async def list(self, *, all: bool, filters: Filters, shared_size: bool, digests: bool) -> Rows:
+    async def list(
+        self, *, all: bool, filters: Filters, shared_size: bool, digests: bool, manifests: bool = False
+    ) -> Rows:
         """Return the rows of ``image ls``, newest first. Raises InvalidInput for a filter that is not known."""
         del digests  # they are in every row
         users = list(self._users())
-        return await asyncio.to_thread(listing.rows, self._catalog, users, filters, all=all, shared_size=shared_size)
 
-    async def inspect(self, ref: str) -> ImageInspect:
-        """Return everything about one image. Raises NoSuchImage."""
-        image = self.resolve(ref)
+        def work() -> Rows:
+            described = Manifests(self.layers, users)
+            return listing.rows(
+                self._catalog,
+                users,
+                filters,
+                described,
+                all=all,
+                shared_size=shared_size,
+                with_manifests=manifests,
+            )
+
+        return await asyncio.to_thread(work)
+
+    async def inspect(self, ref: str, *, platform: str | None = None, manifests: bool = False) -> ImageInspect:
+        """Return everything about one image. Raises NoSuchImage, NotFound when it is for other platforms."""
+        image = self._variant(ref, platform)
         snapshotter = self.layers.snapshotter
         data = await asyncio.to_thread(snapshotter.graph_data, image.chain_id) if image.chain_id else None
-        return describe.inspect(image, GraphDriver(name=snapshotter.name, data=data))
+        document = describe.inspect(image, GraphDriver(name=snapshotter.name, data=data))
+        return await asyncio.to_thread(self._with_manifests, document, image, wanted=manifests)
 
-    async def history(self, ref: str) -> Steps:
-        """Return how the image came to be, newest step first. Raises NoSuchImage."""
-        image = self.resolve(ref)
+    async def history(self, ref: str, *, platform: str | None = None) -> Steps:
+        """Return how the image came to be, newest step first. Raises NoSuchImage, NotFound as ``inspect``."""
+        image = self._variant(ref, platform)
         return describe.history(image, self._catalog.layer_sizes(image), self._parent)
 
     # names and removal
@@ -127,18 +147,30 @@ class ImageService:
             assert document is not None
             row = msgspec.structs.replace(decode_image(document), tagged_ns=clock.now_ns())
             transaction.put(IMAGE, id, encode(row))
+            same = None if means_id(ref, id) else indexes.named(transaction, str(stored_name(ref)))
             if transaction.lookup(IMAGE, str(name)) != id:
                 transaction.release(IMAGE, str(name))
                 transaction.claim(IMAGE, str(name), id)
+            if same is None or transaction.lookup(indexes.INDEX, str(name)) != same[0]:
+                indexes.forget(transaction, str(name))
+            if same is not None:
+                transaction.claim(indexes.INDEX, str(name), same[0])
             return id, name
 
         id, name = await self._store.write(change)
         self._event("tag", id, name.familiar)
 
-    async def remove(self, ref: str, *, force: bool, prune: bool) -> Removed:
-        """Take a name away, or delete the image with its last one. Raises NoSuchImage, Conflict."""
+    async def remove(self, ref: str, *, force: bool, prune: bool, wanted: Sequence[str] = ()) -> Removed:
+        """Take a name away, or delete the image with its last one; or, of several platforms, only those ``wanted``.
+
+        Raises NoSuchImage, Conflict, NotFound when there is none for such a platform.
+        """
         async with self._removing:
-            return await self._remove(ref, force=force, prune=prune)
+            if wanted:
+                return await self._deletion.remove_variants(
+                    ref, [platforms.parse(text) for text in wanted], force=force
+                )
+            return await self._deletion.remove(ref, force=force, prune=prune)
 
     async def prune(self, filters: Filters) -> dict[str, Any]:
         """Delete the images that no container uses: untagged ones, or all with the filter ``dangling=false``."""
@@ -149,7 +181,7 @@ class ImageService:
             for refs in chosen:
                 try:
                     for ref in refs:
-                        deleted += await self._remove(ref, force=False, prune=True)
+                        deleted += await self._deletion.remove(ref, force=False, prune=True)
                 except (NotFound, Conflict):
                     pass  # it went with another one, or was taken into use meanwhile
             await asyncio.to_thread(self.layers.sweep)
@@ -177,7 +209,7 @@ class ImageService:
     async def _pull(
         self, wanted: reference.Reference, platform: str | None, credentials: Credentials
     ) -> AsyncIterator[Message]:
-        chosen = platforms.parse(platform) if platform else platforms.host()
+        chosen = platforms.parse_wanted(platform)
         newer = False
         async with self.puller.session() as session:
             names = [wanted]
@@ -190,14 +222,18 @@ class ImageService:
                     yield message
                 after = await asyncio.to_thread(self._lookup, name)
                 newer = newer or before != after
-        labels = self.get(after).config.labels if names and after else None
+        labels = self.get(after[0]).config.labels if names and after[0] else None
         self._emit("image", "pull", wanted.familiar, {**(labels or {}), "name": wanted.familiar_name})
         happened = "Downloaded newer image for" if newer else "Image is up to date for"
         yield progress.status(f"Status: {happened} {wanted.familiar}")
 
-    def _lookup(self, name: reference.Reference) -> str | None:
+    def _lookup(self, name: reference.Reference) -> tuple[str | None, Sequence[str]]:
+        """Return the image that the name means, and those of all platforms that are kept under it."""
+        stored = str(name._replace(tag=None) if name.digest else name)
         with self._store.read() as transaction:
-            return transaction.lookup(IMAGE, str(name._replace(tag=None) if name.digest else name))
+            index = indexes.named(transaction, stored)
+            images = [member.image for member in index[1].images] if index is not None else []
+            return transaction.lookup(IMAGE, stored), images
 
     def _has_mirror(self, name: reference.Reference) -> bool:
         settings = self._registries()
@@ -216,11 +252,14 @@ class ImageService:
         happened = "Downloaded newer image for" if new else "Image is up to date for"
         yield progress.status(f"Status: {happened} {wanted.familiar}")
 
-    async def push(self, ref: str, tag: str, *, auth: str | None) -> AsyncIterator[Message]:
+    async def push(
+        self, ref: str, tag: str, *, auth: str | None, platform: str | None = None
+    ) -> AsyncIterator[Message]:
         """Push one tag, or all of a repository when ``tag`` is "" and the name has none. Errors are messages, as Docker's.
 
         ``auth`` is an X-Registry-Auth header.
         """
+        wanted = platforms.parse(platform) if platform else None
         name = reference.parse(ref)
         if tag:
             name = reference.parse_tagged(ref, tag)
@@ -228,7 +267,7 @@ class ImageService:
         with self._store.read() as transaction:
             tags = tags_to_push(transaction, name)
         async with self.puller.session() as session:
-            async for message in self._pusher.push(session, name._replace(tag=None), tags, from_header(auth)):
+            async for message in self._pusher.push(session, name._replace(tag=None), tags, from_header(auth), wanted):
                 yield message
         self._emit("image", "push", name.familiar, {"name": name.familiar_name})
 
@@ -269,20 +308,27 @@ class ImageService:
         self._event("import", id, id)
         yield progress.status(id)
 
-    async def load(self, source: AsyncIterator[bytes], *, quiet: bool) -> AsyncIterator[Message]:
-        """Store the images of an archive, all or none."""
+    async def load(
+        self, source: AsyncIterator[bytes], *, quiet: bool, platform: str | None = None
+    ) -> AsyncIterator[Message]:
+        """Store the images of an archive, all or none; with ``platform`` those for it."""
+        wanted = platforms.parse_wanted(platform)
         outcome: Outcomes = []
 
         def work(stream: Feed, report: Report) -> None:
             said = None if quiet else report
-            outcome.append(loading.load(self.layers, stream, said, self._temporary, platforms.host()))
+            outcome.append(loading.load(self.layers, stream, said, self._temporary, wanted))
 
         async for said in feed.run(work, source):
             yield said
         (done,) = outcome
+        told: set[str] = set()
         for image in done.images:
             self._event("load", image.id, image.id)
             for name in image.names:
+                if name in told:
+                    continue  # another platform has it too
+                told.add(name)
                 shown = reference.parse(name).familiar
                 if name in done.moved:
                     yield progress.stream(
@@ -293,12 +339,13 @@ class ImageService:
             if not image.names:
                 yield progress.stream(f"Loaded image ID: {image.id}\n")
 
-    async def save(self, refs: Sequence[str]) -> AsyncIterator[bytes]:
+    async def save(self, refs: Sequence[str], *, platform: str | None = None) -> AsyncIterator[bytes]:
         """Return the archive of these images in pieces. Raises NotFound before the first one."""
+        wanted = platforms.parse(platform) if platform else None
 
         def start() -> tuple[Sequence[saving.Selected], Iterator[bytes]]:
             with self._store.read() as transaction:
-                selected = saving.select(transaction, refs)
+                selected = saving.select(transaction, refs, wanted)
             return selected, saving.write(self.layers, selected)
 
         selected, pieces = await asyncio.to_thread(start)
@@ -307,6 +354,19 @@ class ImageService:
         return _in_threads(pieces)
 
     # private
+
+    def _variant(self, ref: str, platform: str | None) -> Image:
+        return self._catalog.resolve_variant(ref, platforms.parse(platform)) if platform else self.resolve(ref)
+
+    def _with_manifests(self, document: ImageInspect, image: Image, *, wanted: bool) -> ImageInspect:
+        described = Manifests(self.layers, list(self._users()))
+        found = listing.index_of(image, self._catalog.indexes())
+        if found is not None:
+            document = msgspec.structs.replace(document, descriptor=described.descriptor(found[0]) or msgspec.UNSET)
+        if wanted:
+            shown = described.of_index(*found) if found is not None else described.of_image(image)
+            document = msgspec.structs.replace(document, manifests=shown)
+        return document
 
     def _parent(self, id: str) -> Image | None:
         try:
@@ -322,35 +382,6 @@ class ImageService:
 
     def _event(self, action: str, id: str, name: str) -> None:
         self._emit("image", action, id, {**(self.get(id).config.labels or {}), "name": name})
-
-    async def _remove(self, ref: str, *, force: bool, prune: bool) -> Removed:
-        users = list(self._users())
-
-        def change(transaction: Transaction) -> Sequence[removal.Step]:
-            id = find(transaction, ref)
-            name = None if means_id(ref, id) else _named(ref)
-            steps = removal.plan(ref, id, name, removal.known(transaction), users, force=force, prune=prune)
-            for step in steps:
-                if step.name is not None:
-                    transaction.release(IMAGE, step.name)
-                else:
-                    transaction.delete(IMAGE, step.id)
-            return steps
-
-        images = {image.id: image for image in await asyncio.to_thread(self._catalog.all)}
-        steps = await self._store.write(change)
-        deleted = [images[step.id] for step in steps if step.name is None and step.id in images]
-        dropped = await asyncio.to_thread(self.layers.drop, {layer for image in deleted for layer in image.layers})
-        items = []
-        for step in steps:
-            labels = images[step.id].config.labels if step.id in images else None
-            action = "delete" if step.name is None else "untag"
-            self._emit("image", action, step.id, {**(labels or {}), "name": step.id})
-            if step.name is None:
-                items.append(DeleteItem(deleted=step.id))
-            else:
-                items.append(DeleteItem(untagged=reference.parse(step.name).familiar))
-        return items + [DeleteItem(deleted=chain_id) for chain_id in dropped]
 
     def _store_hello(self, architecture: str) -> tuple[str, bool]:
         """Store the built-in image if it is not there; return its id and whether its name is new."""
@@ -376,12 +407,6 @@ def _pulled(name: str, tag: str) -> reference.Reference:
         return reference.parse_tagged(name, tag)
     parsed = reference.parse(name)
     return parsed._replace(tag=None) if parsed.digest else parsed
-
-
-def _named(ref: str) -> str:
-    """Return the name that a person means by ``ref``, as the store has it."""
-    parsed = reference.parse(ref).with_default_tag()
-    return str(parsed._replace(tag=None) if parsed.digest else parsed)
 
 
 async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -28,9 +28,9 @@ def test_names_of_images_hold_slashes(ask, recorder):
     removed = ask("DELETE", "/images/a/b:c?force=1&noprune=1", images=backend)
     assert removed.body == [{"Untagged": "a/b:c"}]
     assert backend.calls == [
-        ("history", ("registry.example:5000/a/b:c",), {}),
+        ("history", ("registry.example:5000/a/b:c",), {"platform": None}),
         ("tag", ("a/b", "c/d", "e"), {}),
-        ("remove", ("a/b:c",), {"force": True, "prune": False}),
+        ("remove", ("a/b:c",), {"force": True, "prune": False, "wanted": []}),
     ]
 
 
@@ -38,7 +38,11 @@ def test_list_passes_its_query(ask, recorder):
     backend = recorder(list=[])
     assert ask("GET", '/images/json?all=1&digests=1&filters={"dangling":["true"]}', images=backend).body == []
     assert backend.calls == [
-        ("list", (), {"all": True, "filters": {"dangling": ["true"]}, "shared_size": False, "digests": True})
+        (
+            "list",
+            (),
+            {"all": True, "filters": {"dangling": ["true"]}, "shared_size": False, "digests": True, "manifests": False},
+        )
     ]
 
 
@@ -95,7 +99,7 @@ def test_a_load_whose_client_leaves_fails_in_the_backend(api, recorder):
     async def main():
         failed = asyncio.Event()
 
-        async def load(source, *, quiet):
+        async def load(source, *, quiet, platform):
             try:
                 async for _ in source:
                     pass
@@ -115,7 +119,7 @@ def test_a_load_whose_client_leaves_fails_in_the_backend(api, recorder):
 
 
 def test_a_client_that_waits_for_100_continue_gets_it(api, recorder):
-    async def load(source, *, quiet):
+    async def load(source, *, quiet, platform):
         yield {"stream": str(len(b"".join([chunk async for chunk in source])))}
 
     async def main():
@@ -132,10 +136,10 @@ def test_a_client_that_waits_for_100_continue_gets_it(api, recorder):
 
 @pytest.mark.parametrize(("path", "refs"), [("/images/a/b/get", ["a/b"]), ("/images/get?names=a&names=b", ["a", "b"])])
 def test_save(ask, recorder, path, refs):
-    backend = recorder(save=lambda refs: _give(_all([b"tar"])))
+    backend = recorder(save=lambda refs, platform: _give(_all([b"tar"])))
     answer = ask("GET", path, images=backend)
     assert (answer.text, answer.headers["Content-Type"]) == ("tar", "application/x-tar")
-    assert backend.calls == [("save", (refs,), {})]
+    assert backend.calls == [("save", (refs,), {"platform": None})]
 
 
 def test_networks(ask, recorder):

@@ -112,12 +112,12 @@ class Bench:
         messages = collect(self.service.import_(chunks(data), repository=name, **{**defaults, **options}))
         return str(messages[-1]["status"])
 
-    def load(self, data: bytes, *, quiet: bool = True) -> list[dict[str, Any]]:
-        return collect(self.service.load(chunks(data), quiet=quiet))
+    def load(self, data: bytes, *, quiet: bool = True, platform: str | None = None) -> list[dict[str, Any]]:
+        return collect(self.service.load(chunks(data), quiet=quiet, platform=platform))
 
-    def save(self, *refs: str) -> bytes:
+    def save(self, *refs: str, platform: str | None = None) -> bytes:
         async def run() -> bytes:
-            return b"".join([piece async for piece in await self.service.save(refs)])
+            return b"".join([piece async for piece in await self.service.save(refs, platform=platform)])
 
         return asyncio.run(run())
 
@@ -132,8 +132,8 @@ class Bench:
     def is_empty(self) -> bool:
         """Whether nothing is left: no image, layer, name, snapshot, blob or file on its way in."""
         with self.store.read() as transaction:
-            rows = [*transaction.list("image"), *transaction.list("layer"), *transaction.list("blob")]
-            names = transaction.names("image")
+            rows = [row for kind in ("image", "index", "layer", "blob") for row in transaction.list(kind)]
+            names = transaction.names("image") | transaction.names("index")
         files = [path for path in (self.directory / "content").rglob("*") if path.is_file()]
         return not (rows or names or files or self.snapshots.parents)
 

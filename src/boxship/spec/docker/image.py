@@ -6,6 +6,7 @@ import msgspec
 from msgspec import field
 
 from boxship.spec.docker.container import ContainerConfig, GraphDriver
+from boxship.spec.oci import Descriptor, Platform
 
 
 class RootFS(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -15,6 +16,37 @@ class RootFS(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 class ImageMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     last_tag_time: str = "0001-01-01T00:00:00Z"
+
+
+class ManifestSize(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    total: int = 0  # content and unpacked layers
+    content: int = 0  # blobs that are here
+
+
+class UnpackedSize(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    unpacked: int = 0
+
+
+class ManifestImage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    platform: Platform
+    containers: list[str] = []  # ids
+    size: UnpackedSize = UnpackedSize()
+
+
+class Attestation(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    for_: str = field(name="For")  # digest of the manifest that it is about
+
+
+class ManifestSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One manifest of an image (since API 1.47)."""
+
+    id: str = field(name="ID")  # its digest
+    descriptor: Descriptor
+    available: bool
+    size: ManifestSize
+    kind: str  # image, attestation or unknown
+    image_data: ManifestImage | msgspec.UnsetType = msgspec.UNSET
+    attestation_data: Attestation | msgspec.UnsetType = msgspec.UNSET
 
 
 class ImageInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -38,6 +70,8 @@ class ImageInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     graph_driver: GraphDriver
     root_fs: RootFS = field(name="RootFS")
     metadata: ImageMetadata
+    descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET  # of the index, when images of several platforms are kept
+    manifests: list[ManifestSummary] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ImageSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -53,6 +87,8 @@ class ImageSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     virtual_size: int | msgspec.UnsetType = msgspec.UNSET
     labels: dict[str, str] | None = None
     containers: int = -1
+    descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET
+    manifests: list[ManifestSummary] | msgspec.UnsetType = msgspec.UNSET
 
 
 class HistoryItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
