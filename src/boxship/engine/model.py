@@ -89,6 +89,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     platform: str = "linux"
     debugs: str = ""  # id of the container or image that this one shows to a debugging shell, with which it ends
     beneath: str = ""  # id of the stopped container whose writable layer lies below this one's
+    builds: bool = False  # whether it runs a step of a build, with which it ends unless it failed
 
 
 class UnfinishedChange(msgspec.Struct, frozen=True, kw_only=True):

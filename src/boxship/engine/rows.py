@@ -40,8 +40,8 @@ class ContainerRows:
             tx.put(STATUS_KIND, spec.id, _encode(container.status))
 
         try:
-            # A --rm container promises nothing across a power cut; all others do.
-            await self._store.write(insert, durable=not spec.host_config.auto_remove)
+            # A --rm container and that of a build promise nothing across a power cut; all others do.
+            await self._store.write(insert, durable=not (spec.host_config.auto_remove or spec.builds))
         except NameTaken as exc:
             raise NameInUse(spec.name, exc.holder_id) from exc
 
