@@ -13,6 +13,12 @@ from boxship.build.graph import Graph
 from boxship.spec.docker.container import ContainerConfig
 
 
+SUMMARY = "\0"  # in ``Step.created_by``: stands for what COPY and ADD took, which is known when they have run
+
+
+SUMMARY = "\0"  # in ``Step.created_by``: stands for what COPY and ADD took, as in "file:<hash>"
+
+
 class Warning(msgspec.Struct, frozen=True, kw_only=True):
     """A finding of the linter: the rule's name as in Docker's reference, a sentence, the lines it is about (from 1)."""
 
@@ -24,7 +30,11 @@ class Warning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One instruction. ``number`` counts from 1 over all stages of the file, as in "Step 7/14"."""
+    """One instruction. ``number`` counts from 1 over all stages of the file, as in "Step 7/14".
+
+    Several steps in a row have one number when an instruction takes several operations (COPY of a heredoc and of files), and
+    when a base image's ONBUILD triggers follow on FROM. A step from ``--label`` has no line.
+    """
 
     number: int
     stage: int
@@ -36,6 +46,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str = ""  # of the history entry
     comment: str = ""
     author: str = ""
+    is_trigger: bool = False  # of the base image's ONBUILD; ``text`` is the trigger, ``line`` that of FROM
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,5 +71,6 @@ class Plan:
         self.total_steps = (
             total_steps  # the M of "Step N/M": all instructions of the file, as the classic builder counts
         )
+        self.arguments: tuple[Step, ...] = ()  # ARG before the first FROM, of no stage (-1), in order
         self.warnings: tuple[Warning, ...] = ()
         self.unused_args: tuple[str, ...] = ()  # --build-arg that nothing consumed

@@ -16,6 +16,7 @@ from boxship.spec.dockerfile.instructions import Command, Instruction
 from boxship.spec.dockerfile.words import Variables
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PORTS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?(?:/([a-zA-Z]+))?", re.ASCII)
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+-]{1,16}", re.ASCII | re.IGNORECASE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
@@ -30,13 +31,13 @@ _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?) ?([kmgtp]?)(?:i?b)?", re.ASCII | 
 class MountOptions(msgspec.Struct, frozen=True, kw_only=True):
     """One mount as it is asked for. ``None`` stands for "not said"."""
 
-    type: str = "bind"
+    type: Literal["bind", "cache", "tmpfs", "secret", "ssh"] = "bind"
     origin: str = ""  # stage, image or named context
     source: str = ""
     target: str = ""
     read_only: bool = True
     id: str = ""
-    sharing: str = ""
+    sharing: Literal["", "shared", "private", "locked"] = ""
     required: bool = False
     env: str | None = None
     size: int = 0  # bytes
@@ -77,6 +78,16 @@ def parse_mount(text: str, expand: Callable[[str], str] = str) -> MountOptions:
     mount = msgspec.convert({"read_only": kind not in ("cache", "tmpfs"), **found}, MountOptions)
     _check(mount)
     return mount
+
+
+def mount_origin(text: str) -> str:
+    """Return what ``from`` says, as written; "" when the mount has none."""
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError):
+        return ""
+    found = [value for key, _, value in (field.partition("=") for field in fields) if key.strip().lower() == "from"]
+    return found[-1] if found else ""
 
 
 def _value(known: str, key: str, value: str) -> object:
