@@ -5,6 +5,8 @@ Events of one vertex come in order; vertices that run at the same time interleav
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -72,10 +74,21 @@ class Failed(Event, frozen=True, kw_only=True):
 
 
 class StepDone(Event, frozen=True, kw_only=True):
-    """A step's image is known (in order of the steps of each stage); ``image`` is its id."""
+    """A step's image is known (in order of the steps of each stage); ``image`` is its id, "" below the first step on scratch.
+
+    ``cached``: it was there before, or what it adds was found in the cache. ``stage_ends``: it is the last of its stage.
+    """
 
     step: int
     image: str
+    cached: bool = False
+    stage_ends: bool = False
+
+
+class Pulling(Event, frozen=True, kw_only=True):
+    """A base image arrives; ``message`` is one of Docker's progress messages."""
+
+    message: dict[str, Any]
 
 
 class Warned(Event, frozen=True, kw_only=True):
@@ -86,4 +99,18 @@ class Warned(Event, frozen=True, kw_only=True):
     line: int = 0
 
 
-AnyEvent = Planned | Started | Output | Transfer | Ended | Failed | StepDone | Warned
+class Built(Event, frozen=True, kw_only=True):
+    """The end of a build that went well: the image's id ("" when the result is files) and the names it was given."""
+
+    image: str
+    names: tuple[str, ...] = ()
+
+
+class Aborted(Event, frozen=True, kw_only=True):
+    """The end of a build that did not; ``code`` is the exit code of the program that failed, 0 when there was none."""
+
+    message: str
+    code: int = 0
+
+
+AnyEvent = Planned | Started | Output | Transfer | Ended | Failed | StepDone | Pulling | Warned | Built | Aborted

@@ -100,7 +100,7 @@ class Creator:
         request.check_endpoints(wanted.networking_config)
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
-        image = self._images.resolve(user_config.image, platform)
+        image = step.image if step is not None else self._images.resolve(user_config.image, platform)
         warnings += check_platform(user_config.image, image, platform)
         config = request.merge_image(user_config, image.config)
         path, args = request.command(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from boxship.snapshots.tar_reader import Readable
@@ -31,6 +31,21 @@ class Peekable:
             data, self._start = self._start[:size], self._start[size:]
             return data
         return self._source.read(size)
+
+
+class Pieces:
+    """An iterator of pieces as a reader."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end."""
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
 
 
 class Tee:

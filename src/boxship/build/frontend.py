@@ -1,0 +1,28 @@
+"""Where Dockerfiles become plans: what ``build.dockerfile`` is told of a build."""
+
+from __future__ import annotations
+
+from boxship.build import dockerfile
+from boxship.build.context import Dockerfile
+from boxship.build.dockerfile import Base, PlanOptions, Resolve
+from boxship.build.plan import Plan
+from boxship.spec.docker.build import BuildOptions
+
+__all__ = ["Base", "plan"]
+
+
+async def plan(text: Dockerfile, options: BuildOptions, resolve: Resolve) -> Plan:
+    """Return the plan of a Dockerfile. Raises DockerfileError, InvalidInput and what ``resolve`` raises."""
+    file = dockerfile.parse(text.text, text.name)
+    return await dockerfile.plan(
+        file,
+        PlanOptions(
+            build_args=options.build_args,
+            target=options.target,
+            platform=options.platform,
+            no_cache=options.no_cache,
+            no_cache_filter=options.no_cache_filter,
+            labels=options.labels,
+        ),
+        resolve,
+    )

@@ -1,0 +1,222 @@
+"""One build from its first byte to its image.
+
+Whatever ends a build, also a cancellation: the images and results of the steps that were finished are kept, so that the next
+build goes on from there; containers, mounts and files of the step that was running go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING
+
+from boxship.base.errors import InvalidInput, NotFound
+from boxship.build import context as contexts
+from boxship.build.assembly import Assembly, StepImage
+from boxship.build.executor import Executor
+from boxship.build.frontend import Base, plan
+from boxship.build.mounts import Mounts
+from boxship.build.plan import Plan, Stage
+from boxship.build.progress import AnyEvent, Built, Planned, Pulling, Row, StepDone, Warned
+from boxship.build.session import Session
+from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
+from boxship.build.solver import Solver
+from boxship.images import reference as references
+from boxship.images.layers import NewImage
+from boxship.images.model import Image
+from boxship.images.service import ImageService
+from boxship.spec.docker.build import BuildOptions
+
+if TYPE_CHECKING:
+    from boxship.build.service import BuildService
+
+
+class Job:
+    """Carries out one build; ``report`` gets its plan once and its events."""
+
+    def __init__(
+        self,
+        service: BuildService,
+        options: BuildOptions,
+        auths: str | None,
+        report: Callable[[AnyEvent | Plan], None],
+    ) -> None:
+        self._service = service
+        self._images: ImageService = service.images
+        self._options = options
+        self._auths = auths
+        self._report = report
+        self._bases: dict[str, Image] = {}
+        self._unused: list[str] = []  # build arguments that nothing consumed
+
+    async def run(self, context: AsyncIterator[bytes]) -> None:
+        """Build. Raises BoxshipError; ClientGone and others that ``context`` raises."""
+        names = [references.parse_tagged(*split_tag(tag)) for tag in self._options.tags]
+        async with AsyncExitStack() as stack:
+            holding = ExitStack()
+            addition = await asyncio.to_thread(holding.enter_context, self._images.layers.addition())
+            stack.push_async_callback(lambda: asyncio.shield(asyncio.to_thread(holding.close)))
+            session = Session(
+                self._options,
+                layers=self._images.layers,
+                addition=addition,
+                scratch=self._service.scratch,
+                host=host_config(self._options),
+                report=self._report,
+                identity=self._service.identity,
+            )
+            opened = contexts.open_context(self._options, context, session.scratch)
+            files, text = await stack.enter_async_context(opened)
+            session.contexts[""] = files
+            session.epoch_ns = epoch_ns(self._options)
+            planned = await plan(text, self._options, self._resolve)
+            executor = Executor(
+                session, self._service.runner, Mounts(session, self._service.caches, self._service.secrets)
+            )
+            stack.push_async_callback(executor.close)
+            solver = Solver(planned.graph, session, self._service.cache, executor)
+            assembly = Assembly(
+                planned,
+                results=solver.results,
+                bases=self._bases,
+                diff_id=lambda chain_id: executor.row(chain_id).diff_id,
+            )
+            session.image_below = assembly.below
+            self._announce(planned)
+            try:
+                await self._solve(planned, solver, assembly)
+                image = self._result(planned, assembly)
+            except BaseException:
+                await asyncio.shield(self._keep(session, solver, planned, assembly, None, ()))
+                raise
+            await asyncio.shield(self._keep(session, solver, planned, assembly, image, [str(name) for name in names]))
+        if self._unused:
+            said = f"[Warning] One or more build-args [{' '.join(self._unused)}] were not consumed"
+            self._say(Warned(time_ns=time.time_ns(), message=said))
+        shown = tuple(name.familiar for name in names)
+        for name in shown:
+            self._service.emit("image", "tag", image.id, {"name": name})
+        self._say(Built(time_ns=time.time_ns(), image=image.id, names=shown))
+        await self._service.collect()
+
+    # steps
+
+    async def _solve(self, planned: Plan, solver: Solver, assembly: Assembly) -> None:
+        following = [
+            asyncio.get_running_loop().create_task(self._follow(stage, solver, assembly)) for stage in planned.stages
+        ]
+        try:
+            wanted = {stage.result for stage in planned.stages} | {
+                step.vertex for stage in planned.stages for step in stage.steps if step.vertex
+            }
+            await solver.solve(sorted(wanted))
+            await asyncio.gather(*following)
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    async def _follow(self, stage: Stage, solver: Solver, assembly: Assembly) -> None:
+        """Make the images of a stage's steps as their results come, in order, and tell of them."""
+        for number, step in enumerate(stage.steps):
+            cached = False
+            if step.vertex:
+                await solver.wait(step.vertex)
+                cached = step.vertex in solver.results and solver.results[step.vertex].cached
+            image = assembly.image(stage, number)
+            if not step.vertex and not self._options.no_cache:
+                cached = bool(image.id) and self._exists(image.id)
+            self._say(
+                StepDone(
+                    time_ns=time.time_ns(),
+                    step=step.number,
+                    image=image.id,
+                    cached=cached,
+                    stage_ends=number == len(stage.steps) - 1,
+                )
+            )
+
+    def _exists(self, id: str) -> bool:
+        try:
+            self._images.get(id)
+        except NotFound:
+            return False
+        return True
+
+    def _result(self, planned: Plan, assembly: Assembly) -> StepImage:
+        image = assembly.image(planned.target, len(planned.target.steps) - 1)
+        if not image.id:
+            raise InvalidInput("No image was generated. Is your Dockerfile empty?")
+        return image
+
+    async def _keep(
+        self,
+        session: Session,
+        solver: Solver,
+        planned: Plan,
+        assembly: Assembly,
+        image: StepImage | None,
+        names: list[str] | tuple[()],
+    ) -> None:
+        """Store the images of all steps that have a result, the names, and what the cache learnt."""
+        images: dict[str, NewImage] = {}
+        for stage in planned.stages:
+            for number in range(len(stage.steps)):
+                try:
+                    made = assembly.image(stage, number)
+                except KeyError:  # a result that there is not
+                    break
+                if made.id and made.id not in self._bases:
+                    images.setdefault(made.id, NewImage(made.document, made.layers, (), made.parent))
+        if image is not None:
+            images.pop(image.id, None)
+            images[image.id] = NewImage(image.document, image.layers, names, image.parent)
+        await asyncio.to_thread(session.addition.commit, list(images.values()))
+        await asyncio.to_thread(self._service.cache.keep, solver.found, solver.used)
+
+    # beginnings
+
+    async def _resolve(self, reference: str, platform: str, name: str) -> Base:
+        """Find the image that a stage begins with, or pull it. Raises NotFound and what pulling raises."""
+        del name
+        if not self._options.pull:
+            with contextlib.suppress(NotFound):
+                return self._base(self._images.resolve(reference))
+        parsed = references.parse(reference)
+        auth = registry_auth(self._auths, parsed)
+        tag = "" if parsed.digest else (parsed.tag or "latest")
+        async for message in self._images.pull(
+            parsed.familiar if parsed.digest else parsed.familiar_name, tag, platform=platform or None, auth=auth
+        ):
+            self._say(Pulling(time_ns=time.time_ns(), message=message))
+        return self._base(self._images.resolve(reference))
+
+    def _base(self, image: Image) -> Base:
+        self._bases[image.id] = image
+        return Base(
+            id=image.id,
+            layers=tuple(image.layers),
+            config=image.config,
+            platform=f"{image.os}/{image.architecture}",
+            created=image.image_config.created or "",
+        )
+
+    def _announce(self, planned: Plan) -> None:
+        self._report(planned)
+        steps = {step.vertex: (step.number, stage) for stage in planned.stages for step in stage.steps if step.vertex}
+        needed = planned.graph.needed(stage.result for stage in planned.stages)
+        rows = []
+        for each in needed:
+            number, stage = steps.get(each.id, (0, None))
+            shown = (stage.name or str(stage.index)) if stage is not None else ""
+            rows.append(Row(vertex=each.id, name=each.name, inputs=each.inputs, step=number, stage=shown))
+        self._say(Planned(time_ns=time.time_ns(), vertices=tuple(rows)))
+        for warning in planned.warnings:
+            self._say(Warned(time_ns=time.time_ns(), message=warning.message, rule=warning.rule, line=warning.line))
+        self._unused = list(planned.unused_args)
+
+    def _say(self, event: AnyEvent) -> None:
+        self._report(event)

@@ -1,0 +1,61 @@
+"""What carries out programs: the engine, whose containers they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from boxship.images.model import Image
+from boxship.snapshots.tar_writer import Writable
+from boxship.spec.docker.container import HostConfig
+
+
+class StepMount(msgspec.Struct, frozen=True, kw_only=True):
+    """Something of the host that a program sees at ``target``, or memory of its own (tmpfs)."""
+
+    type: Literal["bind", "tmpfs"]
+    target: str
+    source: str = ""  # host path
+    subpath: str = ""  # what of the source, looked up inside it when it is mounted
+    read_only: bool = False
+    options: tuple[str, ...] = ()  # of tmpfs
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A program with its surroundings."""
+
+    image: Image  # what lies below; need not be in the store, its layers are
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    cwd: str
+    user: str
+    mounts: tuple[StepMount, ...]
+    host: HostConfig  # limits, network, hosts
+    latest_ns: int | None = None  # times of files in the layer are not after this
+
+
+class RunningStep(Protocol):
+    """A program that can be started once."""
+
+    @property
+    def id(self) -> str:
+        """The container's."""
+
+    async def run(self, output: Callable[[int, bytes], None]) -> int:
+        """Run the program to its end and return its exit code; ``output`` gets stream (1, 2) and bytes."""
+
+    def write_diff(self, out: Writable) -> object:
+        """Write the layer tar of what the program changed; blocks. Places of mounts that were made for it are not in it."""
+
+    def keep(self) -> None:
+        """Leave the container when the step ends."""
+
+
+class StepRunner(Protocol):
+    """Makes containers for steps."""
+
+    def step(self, step: Step) -> AbstractAsyncContextManager[RunningStep]:
+        """Give a container; leaving the ``with``, also by cancellation, removes it with all that it has."""

@@ -1,0 +1,171 @@
+"""The service of builds (``api.backend.Builds``): a context comes in, events go out, an image stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from boxship.base.errors import BoxshipError
+from boxship.base.identity import IdentityMapping
+from boxship.build import usage
+from boxship.build.cache import Cache
+from boxship.build.cache_mounts import CacheMounts
+from boxship.build.classic import ClassicText
+from boxship.build.job import Job
+from boxship.build.plan import Plan
+from boxship.build.progress import Aborted, AnyEvent, Built, Warned
+from boxship.build.results import BuildFailed
+from boxship.build.runner import StepRunner
+from boxship.build.scratch import Scratch
+from boxship.build.secrets import SecretFiles
+from boxship.images import ImageService
+from boxship.images.progress import stream
+from boxship.spec.docker.build import BuildCacheItem, BuildOptions
+from boxship.store import Store
+
+Message = dict[str, Any]
+Emit = Callable[[str, str, str, Mapping[str, str]], None]
+
+
+class BuildService:
+    """All builds of one engine. ``data_root`` and ``state_root`` are the directories it may use."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: ImageService,
+        runner: StepRunner,
+        *,
+        data_root: str,
+        state_root: str,
+        identity: IdentityMapping | None,
+        emit: Emit,
+        keep_storage: int = usage.KEEP_STORAGE,
+    ) -> None:
+        self.images = images
+        self.runner = runner
+        self.identity = identity
+        self.emit = emit
+        self.cache = Cache(store)
+        self.scratch = Scratch(data_root, store)
+        self.caches = CacheMounts(data_root, store)
+        self.secrets = SecretFiles(state_root)
+        self._store = store
+        self._keep_storage = keep_storage
+        self._running: set[asyncio.Task[None]] = set()
+
+    def clear(self) -> None:
+        """Remove what a killed daemon left; once, before the first build. Blocks."""
+        self.scratch.clear()
+        self.caches.clear_leftovers()
+        self.secrets.clear()
+        self.cache.forget(usage.lost(self.cache, self._store))
+
+    async def build(
+        self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
+    ) -> AsyncIterator[Message]:
+        """Build and yield the classic builder's messages. Closing the iterator cancels the build."""
+        said: list[Message] = []
+        text: ClassicText | None = None
+        try:
+            async for event in self._events(options, context, auths):
+                if isinstance(event, Plan):
+                    text = ClassicText(event, removes=options.rm, forced=options.force_rm)
+                    continue
+                messages = list(_ending(event)) if isinstance(event, Built | Warned) else []
+                if text is not None:
+                    messages = [*text.messages(event), *messages]
+                if not options.quiet:
+                    for message in messages:
+                        yield message
+                elif isinstance(event, Built):
+                    yield stream(f"{event.image}\n")
+                else:
+                    said += messages
+        except BoxshipError as exc:
+            if text is None:
+                raise
+            for message in said:
+                yield message
+            detail: Message = {"message": str(exc)}
+            if isinstance(exc, BuildFailed) and exc.code:
+                detail["code"] = exc.code
+            yield {"errorDetail": detail, "error": str(exc)}
+
+    async def events(
+        self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
+    ) -> AsyncIterator[Message]:
+        """Build and yield the typed events of ``build.progress`` as documents, bytes in base64."""
+        begun = False
+        try:
+            async for event in self._events(options, context, auths):
+                if not isinstance(event, Plan):
+                    begun = True
+                    yield msgspec.to_builtins(event)
+        except BoxshipError as exc:
+            if not begun:
+                raise
+            code = exc.code if isinstance(exc, BuildFailed) else 0
+            yield msgspec.to_builtins(Aborted(time_ns=0, message=str(exc), code=code))
+
+    async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""
+        chosen = usage.Choice.parse(filters, all=all, keep_storage=keep_storage)
+        deleted, freed = await asyncio.to_thread(self._prune, chosen)
+        self.emit("builder", "prune", "", {"reclaimed": str(freed)})
+        return {"CachesDeleted": deleted or None, "SpaceReclaimed": freed}
+
+    async def cache_usage(self) -> list[BuildCacheItem]:
+        """Return the rows of ``BuildCache`` in GET /system/df."""
+        return [row.item for row in await asyncio.to_thread(usage.rows, self.cache, self.caches, self._store)]
+
+    async def close(self) -> None:
+        """End all builds; what they finished is kept."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def collect(self) -> None:
+        """Keep the cache within its bound."""
+        await asyncio.to_thread(self._prune, usage.Choice(all=True, keep_storage=self._keep_storage))
+
+    def _prune(self, choice: usage.Choice) -> tuple[list[str], int]:
+        before = self.images.layers.disk_usage()
+        chosen = usage.choose(choice, usage.rows(self.cache, self.caches, self._store))
+        self.images.layers.drop(self.cache.forget(row.id for row in chosen if not row.is_mount))
+        freed = max(0, before - self.images.layers.disk_usage())
+        for row in chosen:
+            if row.is_mount:
+                self.caches.remove(row.id)
+                freed += row.item.size
+        return [row.item.id for row in chosen], freed
+
+    async def _events(
+        self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
+    ) -> AsyncIterator[AnyEvent | Plan]:
+        said: asyncio.Queue[AnyEvent | Plan | None] = asyncio.Queue()
+        job = Job(self, options, auths, said.put_nowait)
+        task = asyncio.get_running_loop().create_task(job.run(context))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: said.put_nowait(None))
+        try:
+            while (event := await said.get()) is not None:
+                yield event
+            await task
+        finally:
+            task.cancel()
+            await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+
+
+def _ending(event: Built | Warned) -> list[Message]:
+    if isinstance(event, Warned):
+        return [stream(f"{event.message}\n")] if not event.rule else []
+    short = event.image.removeprefix("sha256:")[:12]
+    return [
+        stream(f"Successfully built {short}\n"),
+        *(stream(f"Successfully tagged {name}\n") for name in event.names),
+    ]

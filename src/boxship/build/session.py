@@ -1,0 +1,51 @@
+"""One build while it runs: what all of its steps share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from boxship.base.identity import IdentityMapping
+from boxship.build.files import Tree
+from boxship.build.progress import AnyEvent
+from boxship.build.scratch import Scratch
+from boxship.images.layers import Addition, LayerStore
+from boxship.images.model import Image
+from boxship.spec.docker.build import BuildOptions
+from boxship.spec.docker.container import HostConfig
+
+Report = Callable[[AnyEvent], None]
+
+
+class Session:
+    """What a build holds and was told. ``image_below`` gives the image that a vertex's program starts on, by its id."""
+
+    def __init__(
+        self,
+        options: BuildOptions,
+        *,
+        layers: LayerStore,
+        addition: Addition,
+        scratch: Scratch,
+        host: HostConfig,
+        report: Report,
+        identity: IdentityMapping | None,
+    ) -> None:
+        self.options = options
+        self.layers = layers
+        self.addition = addition
+        self.scratch = scratch
+        self.host = host
+        self.report = report
+        self.identity = identity
+        self.contexts: dict[str, Tree] = {}
+        self.image_below: Callable[[str], Image] = _unknown
+        self.epoch_ns: int | None = None  # SOURCE_DATE_EPOCH
+
+    def now_ns(self) -> int:
+        """Return the time that new files and results have."""
+        return time.time_ns() if self.epoch_ns is None else self.epoch_ns
+
+
+def _unknown(vertex: str) -> Image:
+    raise AssertionError(f"no image below {vertex}")

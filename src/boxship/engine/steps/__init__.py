@@ -1,0 +1,1 @@
+"""Programs of builds as containers: what ``build.runner`` asks for."""

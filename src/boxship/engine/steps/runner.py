@@ -1,0 +1,169 @@
+"""Implements ``build.runner.StepRunner``: one container for each program, made and started as any other, without the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+
+from boxship.base.errors import BoxshipError
+from boxship.build.runner import Step
+from boxship.engine import causes
+from boxship.engine.container import Container, ContainerIndex
+from boxship.engine.creation import Creator, StepContainer
+from boxship.engine.lifecycle import Lifecycle
+from boxship.engine.model import ResolvedMount, State
+from boxship.engine.processes.shims import Client
+from boxship.engine.steps.trim import Trim
+from boxship.images import piped
+from boxship.linux import fs
+from boxship.snapshots import Snapshotter
+from boxship.snapshots.tar_writer import Writable
+from boxship.spec.docker.container import CreateRequest, HealthConfig
+from boxship.wire import frames
+
+log = logging.getLogger(__name__)
+
+_PIECE = 64 * 1024
+
+
+class ContainerRunner:
+    """Runs steps as containers of this engine."""
+
+    def __init__(
+        self, *, creator: Creator, lifecycle: Lifecycle, index: ContainerIndex, snapshotter: Snapshotter
+    ) -> None:
+        self._creator = creator
+        self._lifecycle = lifecycle
+        self._index = index
+        self._snapshotter = snapshotter
+
+    @contextlib.asynccontextmanager
+    async def step(self, step: Step) -> AsyncIterator[ContainerStep]:
+        """Give a container for a program; it goes with the ``async with`` unless ``keep`` was called."""
+        request = CreateRequest(
+            image=step.image.id,
+            cmd=list(step.args),
+            entrypoint=[],
+            env=list(step.env),
+            working_dir=step.cwd,
+            user=step.user,
+            healthcheck=HealthConfig(test=["NONE"]),
+            host_config=step.host,
+        )
+        mounts = [
+            ResolvedMount(
+                type=mount.type,
+                source=mount.source,
+                target=mount.target,
+                subpath=mount.subpath,
+                read_only=mount.read_only,
+                options=list(mount.options),
+                must_exist=True,
+            )
+            for mount in step.mounts
+        ]
+        created = await self._creator.create(None, request, step=StepContainer(step.image, mounts))
+        container = self._index.find(created.id)
+        running = ContainerStep(container, step, self._lifecycle, self._snapshotter)
+        try:
+            yield running
+        finally:
+            if not running.kept:
+                await asyncio.shield(self._remove(container))
+
+    async def resume(self, containers: Iterable[Container]) -> None:
+        """Remove the containers of builds that a former daemon did not end; one that failed is left for its user."""
+        for container in containers:
+            failed = container.status.state is State.EXITED and container.status.exit_code != 0
+            if container.spec.builds and not failed:
+                await self._remove(container)
+
+    async def _remove(self, container: Container) -> None:
+        try:
+            await self._lifecycle.remove(container, causes.own("build"), volumes=True, force=True)
+        except BoxshipError as exc:
+            log.warning("container %s of a build step is left: %s", container.id, exc)
+
+
+class ContainerStep:
+    """One program (``build.runner.RunningStep``)."""
+
+    def __init__(self, container: Container, step: Step, lifecycle: Lifecycle, snapshotter: Snapshotter) -> None:
+        self._container = container
+        self._step = step
+        self._lifecycle = lifecycle
+        self._snapshotter = snapshotter
+        self.kept = False
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        return self._container.id
+
+    def keep(self) -> None:
+        """Leave the container when the step ends."""
+        self.kept = True
+
+    async def run(self, output: Callable[[int, bytes], None]) -> int:
+        """Run the program to its end; return its exit code. Raises StartFailed and other BoxshipErrors."""
+        container = self._container
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        exited = container.next_exit()
+        # The lifecycle owns the descriptor from here, also when the start fails.
+        container.attaching.append(Client(theirs.detach(), False, True, True, [], b""))
+        reading = asyncio.ensure_future(_read(ours, output))
+        try:
+            await self._lifecycle.start(container, causes.own("build"))
+            await reading
+            return (await exited).status_code
+        except asyncio.CancelledError:
+            self.kept = False
+            raise
+        finally:
+            exited.cancel()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            ours.close()
+
+    def write_diff(self, out: Writable) -> object:
+        """Write the layer tar of what the program changed, without the places that were made for its mounts."""
+        id, step = self._container.id, self._step
+        places = {mount.target.strip("/") for mount in step.mounts}
+        if not places and step.latest_ns is None:
+            return self._snapshotter.write_diff(id, out)
+        parent = self._snapshotter.parent(id)
+        assert parent is not None
+        with self._snapshotter.view(parent) as root_fd:
+            trim = Trim(out, places=_missing(root_fd, places), latest_ns=step.latest_ns)
+            return piped.through(lambda pipe: self._snapshotter.write_diff(id, pipe), trim.run)
+
+
+async def _read(sock: socket.socket, output: Callable[[int, bytes], None]) -> None:
+    decoder = frames.Decoder()
+    loop = asyncio.get_running_loop()
+    while data := await loop.sock_recv(sock, _PIECE):
+        for stream, payload in decoder.feed(data):
+            output(stream, payload)
+
+
+def _missing(root_fd: int, places: Collection[str]) -> set[str]:
+    """Return those of the paths, and of the directories above them, that are not there."""
+    found = set()
+    for path in places:
+        while path and not _exists(root_fd, path):
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return found
+
+
+def _exists(root_fd: int, path: str) -> bool:
+    try:
+        os.close(fs.openat2(root_fd, path, os.O_PATH | os.O_NOFOLLOW, resolve=fs.RESOLVE_IN_ROOT))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
