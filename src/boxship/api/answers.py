@@ -62,11 +62,11 @@ async def progress(call: Call, messages: AsyncIterator[dict[str, Any]]) -> web.S
             response = await begin(call, "application/json")
             try:
                 if first is not None:
-                    await response.write(_line(first))
+                    await response.write(line(first))
                 async for message in messages:
-                    await response.write(_line(message))
+                    await response.write(line(message))
             except BoxshipError as error:
-                await response.write(_line({"errorDetail": {"message": str(error)}, "error": str(error)}))
+                await response.write(line({"errorDetail": {"message": str(error)}, "error": str(error)}))
             await response.write_eof()
     finally:
         await close(messages)
@@ -87,5 +87,6 @@ def multiplexed_type(call: Call, multiplexed: bool) -> str:
     return "application/vnd.docker.raw-stream"
 
 
-def _line(message: dict[str, Any]) -> bytes:
+def line(message: Mapping[str, Any]) -> bytes:
+    """Return one message of a stream."""
     return msgspec.json.encode(message) + b"\r\n"

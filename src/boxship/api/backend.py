@@ -15,6 +15,7 @@ import msgspec
 
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
+from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import (
     ContainerConfig,
     ContainerInspect,
@@ -336,6 +337,27 @@ class System(Protocol):
 
         ``types`` of "container", "image", "volume", "build-cache" limits what is looked at; empty is all.
         """
+
+
+class Builds(Protocol):
+    """Images from Dockerfiles."""
+
+    def build(
+        self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Build and yield the classic builder's messages; closing the iterator cancels the build.
+
+        ``context`` is a tar archive, compressed or not; ``auths`` an X-Registry-Config header. Errors before the first message
+        are raised, later ones are messages.
+        """
+
+    def events(
+        self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Build as :meth:`build` does and yield the documents of ``build.progress``."""
+
+    async def prune(self, *, all: bool, keep_storage: int, filters: Filters) -> dict[str, Any]:
+        """Delete what the build cache holds, down to ``keep_storage`` bytes; return POST /build/prune's answer."""
 
 
 class Disk(Protocol):

@@ -8,6 +8,7 @@ from boxship.api import swarm
 from boxship.api.archives import ArchiveRoutes
 from boxship.api.backend import (
     Archives,
+    Builds,
     Commits,
     Containers,
     Debugging,
@@ -19,6 +20,7 @@ from boxship.api.backend import (
     System,
     Volumes,
 )
+from boxship.api.builds import BuildRoutes
 from boxship.api.checkpoints import CheckpointRoutes
 from boxship.api.containers import ContainerRoutes
 from boxship.api.disk import DiskRoutes
@@ -70,6 +72,9 @@ class Backends(Protocol):
     def volumes(self) -> Volumes: ...
 
     @property
+    def builds(self) -> Builds: ...
+
+    @property
     def disk(self) -> Disk: ...
 
 
@@ -89,6 +94,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *VolumeRoutes(backends.volumes).routes(),
             *SystemRoutes(backends.system).routes(),
             *DiskRoutes(backends.disk).routes(),
+            *BuildRoutes(backends.builds).routes(),
             *swarm.routes(),
         ],
         experimental=experimental,

@@ -23,7 +23,6 @@ from boxship.spec.docker.container import ContainerConfig
 from boxship.spec.oci import History, ImageConfig, RootFS, digest_of, encode_config
 
 
-
 class StepImage(NamedTuple):
     """The image after a step; ``id`` is "" on scratch as long as there is neither a file nor a setting."""
 

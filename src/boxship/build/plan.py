@@ -12,7 +12,6 @@ import msgspec
 from boxship.build.graph import Graph
 from boxship.spec.docker.container import ContainerConfig
 
-
 SUMMARY = "\0"  # in ``Step.created_by``: stands for what COPY and ADD took, which is known when they have run
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from boxship.build.cache import RECORD, decode_record
+from boxship.build.cache_mounts import MOUNT, decode_mount
 from boxship.engine.model import SPEC_KIND, STATUS_KIND
 from boxship.engine.rows import decode_spec, decode_status
 from boxship.images import indexes
@@ -18,6 +20,8 @@ CHECKS: dict[str, quarantine.Check] = {
     indexes.INDEX: lambda _, document: indexes.decode_index(document),
     SPEC_KIND: decode_spec,
     STATUS_KIND: decode_status,
+    RECORD: lambda _, document: decode_record(document),
+    MOUNT: lambda _, document: decode_mount(document),
 }
 
 

@@ -16,6 +16,7 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
+from boxship.build.service import BuildService
 from boxship.content import ContentStore
 from boxship.daemon import inspection
 from boxship.daemon.config import DaemonConfig
@@ -46,6 +47,7 @@ from boxship.engine.rootfs.commit import CommitService
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
+from boxship.engine.steps.runner import ContainerRunner
 from boxship.images import ImageService, ImageUser, collection
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
@@ -75,6 +77,7 @@ class Services:
         networks: backend.Networks,
         volumes: backend.Volumes,
         disk: backend.Disk,
+        builds: BuildService,
         lifecycle: Lifecycle,
         sampler: StatsSampler,
         network_service: NetworkService,
@@ -98,6 +101,7 @@ class Services:
         self.networks = networks
         self.volumes = volumes
         self.disk = disk
+        self.builds = builds
         self._lifecycle = lifecycle
         self._sampler = sampler
         self._network_service = network_service
@@ -134,6 +138,7 @@ class Services:
 
     async def close(self, *, stop_containers: bool) -> None:
         """End the engine; containers are stopped first or left running with their network."""
+        await self.builds.close()
         self._collecting.cancel()
         await asyncio.gather(self._collecting, return_exceptions=True)
         await self._sampler.close()
@@ -266,6 +271,19 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     await reconfigurer.resume(index)
     debugging = DebugService(settings, index=index, creator=creator, lifecycle=lifecycle, execs=execs, images=images)
     await debugging.resume(index)
+    runner = ContainerRunner(creator=creator, lifecycle=lifecycle, index=index, snapshotter=snapshotter)
+    await runner.resume(index)
+    builds = await asyncio.to_thread(
+        BuildService,
+        store,
+        images,
+        runner,
+        data_root=f"{settings.data_root}/build",
+        state_root=f"{settings.exec_root}/build",
+        identity=identity,
+        emit=events.emit,
+    )
+    await asyncio.to_thread(builds.clear)
     health.resume(index)
     for container in index:
         memory.changed(container)
@@ -304,6 +322,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         events=events,
         storage_status=await asyncio.to_thread(_storage_status, settings),
         container_rows=lambda: containers.list(backend.ContainerQuery(all=True, size=True)),
+        build_cache=builds.cache_usage,
         warnings=exposure_warnings(config),
     )
     return Services(
@@ -319,6 +338,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         networks=networks,
         volumes=volumes,
         disk=disk,
+        builds=builds,
         lifecycle=lifecycle,
         sampler=sampler,
         network_service=networks,

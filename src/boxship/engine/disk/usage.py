@@ -97,7 +97,7 @@ def measure(data_root: str, store: Store, snapshotter: Snapshotter, containers: 
                 )
         elif name in _OWN:
             uses.append(Use(Kind.METADATA, "", path, _size(path, seen)))
-        elif name == "seccomp":
+        elif name in ("seccomp", "build"):
             uses.append(Use(Kind.CACHE, "", path, _size(path, seen)))
         else:
             uses.append(Use(_stray(path, known), "", path, _size(path, seen)))

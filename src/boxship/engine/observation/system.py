@@ -20,6 +20,7 @@ from boxship.engine.observation.events import EventBus
 from boxship.engine.observation.sysinfo import SysInfo
 from boxship.engine.settings import EngineSettings
 from boxship.images import ImageService
+from boxship.spec.docker.build import BuildCacheItem
 from boxship.spec.docker.container import ContainerSummary
 from boxship.spec.docker.system import ComponentVersion, EventMessage, Info, Version
 from boxship.volumes import VolumeService
@@ -59,6 +60,7 @@ class SystemService:
         events: EventBus,
         storage_status: list[list[str]],
         container_rows: Callable[[], Awaitable[list[ContainerSummary]]],
+        build_cache: Callable[[], Awaitable[list[BuildCacheItem]]],
         warnings: Sequence[str] = (),
     ) -> None:
         """``warnings`` are further ones of ``info``, about what the daemon does beside the engine."""
@@ -71,6 +73,7 @@ class SystemService:
         self._events = events
         self._storage_status = storage_status
         self._container_rows = container_rows
+        self._build_cache = build_cache
         self._warnings = warnings
 
     async def version(self) -> Version:
@@ -224,7 +227,8 @@ class SystemService:
         if "volume" in wanted:
             result["Volumes"] = list(await self._volumes.usage())
         if "build-cache" in wanted:
-            result |= {"BuildCache": [], "BuilderSize": 0}
+            cache = await self._build_cache()
+            result |= {"BuildCache": cache, "BuilderSize": sum(item.size for item in cache)}
         return result
 
 
