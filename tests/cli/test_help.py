@@ -34,6 +34,7 @@ SAME = [
         "rm",
         "rmi",
         "save",
+        "start",
         "stats",
         "stop",
         "tag",
@@ -47,6 +48,7 @@ SAME = [
     *(f"container {name}" for name in ("inspect", "ls", "prune", "rm", "stop")),
     *(f"image {name}" for name in ("inspect", "ls", "prune", "rm")),
     *(f"context {name}" for name in ("create", "inspect", "ls", "rm")),
+    *("checkpoint", *(f"checkpoint {name}" for name in ("create", "ls", "rm"))),
     *("volume inspect", "volume prune", "system df", "system prune"),
 ]
 

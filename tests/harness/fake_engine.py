@@ -33,6 +33,7 @@ class FakeEngine:
 
     path: str
     api_version: str = "1.50"
+    experimental: bool | None = None  # None: an engine that does not say
     answers: dict[tuple[str, str], Answer | list[Answer]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
 
@@ -63,8 +64,9 @@ class FakeEngine:
 
     def _send(self, connection: socket.socket, request: Request, status: int, document: object) -> None:
         body = b"" if document is None else json.dumps(document).encode()
+        mode = "" if self.experimental is None else f"Docker-Experimental: {str(self.experimental).lower()}\r\n"
         head = (
-            f"HTTP/1.1 {status} X\r\nApi-Version: {self.api_version}\r\nOstype: linux\r\n"
+            f"HTTP/1.1 {status} X\r\nApi-Version: {self.api_version}\r\nOstype: linux\r\n{mode}"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         connection.sendall(head.encode() + (b"" if request.method == "HEAD" else body))

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from boxship.api import answers, checkpoints, versions
-from boxship.api.backend import ContainerQuery, Containers
+from boxship.api.backend import Checkpoints, ContainerQuery, Containers
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput
@@ -26,10 +26,11 @@ class UpdateRequest(Resources, frozen=True, kw_only=True, rename="pascal"):
 
 
 class ContainerRoutes:
-    """Handlers over a ``Containers`` backend."""
+    """Handlers over a ``Containers`` backend; ``start`` also over a ``Checkpoints`` one."""
 
-    def __init__(self, containers: Containers, *, experimental: bool = False) -> None:
+    def __init__(self, containers: Containers, saved: Checkpoints, *, experimental: bool = False) -> None:
         self._containers = containers
+        self._saved = saved
         self._experimental = experimental
 
     def routes(self) -> list[Route]:
@@ -94,8 +95,12 @@ class ContainerRoutes:
             raise InvalidInput(
                 "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
             )
-        checkpoints.refuse_restore(call, experimental=self._experimental)
-        return answers.nothing(204 if await self._containers.start(call.params["id"]) else 304)
+        id, checkpoint = call.params["id"], checkpoints.asked_for(call, experimental=self._experimental)
+        if checkpoint:
+            started = await self._saved.restore(id, checkpoint, directory=call.text("checkpoint-dir"))
+        else:
+            started = await self._containers.start(id)
+        return answers.nothing(204 if started else 304)
 
     async def stop(self, call: Call) -> web.StreamResponse:
         """POST /containers/{id}/stop."""

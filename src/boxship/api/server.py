@@ -9,6 +9,7 @@ from boxship.api.archives import ArchiveRoutes
 from boxship.api.backend import (
     Archives,
     Builds,
+    Checkpoints,
     Commits,
     Containers,
     Debugging,
@@ -40,6 +41,9 @@ class Backends(Protocol):
 
     @property
     def containers(self) -> Containers: ...
+
+    @property
+    def checkpoints(self) -> Checkpoints: ...
 
     @property
     def archives(self) -> Archives: ...
@@ -82,8 +86,8 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
     """Return the router of the whole API; it is the handler of ``http.server.Server``."""
     return Router(
         [
-            *ContainerRoutes(backends.containers, experimental=experimental).routes(),
-            *CheckpointRoutes(backends.containers, experimental=experimental).routes(),
+            *ContainerRoutes(backends.containers, backends.checkpoints, experimental=experimental).routes(),
+            *CheckpointRoutes(backends.checkpoints, experimental=experimental).routes(),
             *OutputRoutes(backends.containers).routes(),
             *ArchiveRoutes(backends.archives, backends.commits).routes(),
             *ExecRoutes(backends.execs, backends.debugging).routes(),

@@ -16,12 +16,13 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
-from boxship.build.service import BuildService
 from boxship.content import ContentStore
+from boxship.build.service import BuildService
 from boxship.daemon import inspection
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
 from boxship.daemon.registries import Registries
+from boxship.engine.checkpoints.service import CheckpointService
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
@@ -66,6 +67,7 @@ class Services:
         self,
         *,
         containers: backend.Containers,
+        checkpoints: backend.Checkpoints,
         archives: backend.Archives,
         commits: backend.Commits,
         execs: backend.Execs,
@@ -90,6 +92,7 @@ class Services:
         collector: collection.Collector,
     ) -> None:
         self.containers = containers
+        self.checkpoints = checkpoints
         self.archives = archives
         self.commits = commits
         self.execs = execs
@@ -271,6 +274,8 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     await reconfigurer.resume(index)
     debugging = DebugService(settings, index=index, creator=creator, lifecycle=lifecycle, execs=execs, images=images)
     await debugging.resume(index)
+    checkpoints = CheckpointService(settings, lifecycle=lifecycle, index=index, files=files, emit=emit)
+    await checkpoints.resume()
     runner = ContainerRunner(creator=creator, lifecycle=lifecycle, index=index, snapshotter=snapshotter)
     await runner.resume(index)
     builds = await asyncio.to_thread(
@@ -327,6 +332,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     )
     return Services(
         containers=containers,
+        checkpoints=checkpoints,
         archives=ArchiveService(index, snapshotter=snapshotter, files=files, launcher=launcher, emit=emit),
         commits=CommitService(lifecycle, images=images, snapshotter=snapshotter, emit=emit),
         execs=execs,

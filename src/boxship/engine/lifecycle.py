@@ -15,7 +15,7 @@ import signal as signals
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -89,13 +89,21 @@ class Watchers:
             await watcher.close()
 
 
+class Restore(NamedTuple):
+    """A start from a checkpoint; ``images`` is its directory, open, and stays the caller's."""
+
+    criu: str  # the program
+    images: int
+
+
 class StartFailed(InvalidInput):
     """The program could not be started; ``exit_code`` is what a shell would give (126, 127, else 128)."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, *, restore: bool = False) -> None:
         # Docker looks up users itself, before any runtime: without the runtime's words.
         if not unknown_user(message):
-            message = f"failed to create task for container: failed to create shim task: OCI runtime create failed: {message}: unknown"
+            verb = "restore" if restore else "create"
+            message = f"failed to create task for container: failed to create shim task: OCI runtime {verb} failed: {message}: unknown"
         super().__init__(message)
         self.exit_code = exit_code
 
@@ -142,7 +150,7 @@ class Lifecycle:
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    async def start(self, container: Container, asked: causes.Request) -> bool:
+    async def start(self, container: Container, asked: causes.Request, *, restore: Restore | None = None) -> bool:
         """Start a container; return False when it runs already. Removes an auto-remove container that cannot start."""
         async with container.lock:
             status = container.status
@@ -155,7 +163,7 @@ class Lifecycle:
             container.cancel_restart()
             container.restart_delay = 0.0
             try:
-                await self._whole(self._start(container, restart_count=0, asked=asked))
+                await self._whole(self._start(container, restart_count=0, asked=asked, restore=restore))
             except BaseException:
                 if container.spec.host_config.auto_remove and container.status.state is not State.RUNNING:
                     await self._remove_stopped(container, volumes=True)
@@ -163,11 +171,13 @@ class Lifecycle:
         failpoints.hit("start.done")
         return True
 
-    async def _start(self, container: Container, *, restart_count: int, asked: causes.Request) -> None:
+    async def _start(
+        self, container: Container, *, restart_count: int, asked: causes.Request, restore: Restore | None = None
+    ) -> None:
         await self._shim_gone(container)
         try:
             async with AsyncExitStack() as undo:
-                await self._start_steps(container, undo, restart_count, asked)
+                await self._start_steps(container, undo, restart_count, asked, restore)
                 undo.pop_all()
         except BoxshipError as exc:
             code = exc.exit_code if isinstance(exc, StartFailed) else 128
@@ -181,7 +191,12 @@ class Lifecycle:
             raise
 
     async def _start_steps(
-        self, container: Container, undo: AsyncExitStack, restart_count: int, asked: causes.Request
+        self,
+        container: Container,
+        undo: AsyncExitStack,
+        restart_count: int,
+        asked: causes.Request,
+        restore: Restore | None,
     ) -> None:
         spec = container.spec
         await mounts.make_sources(spec.mounts, self._settings.owner)
@@ -213,10 +228,13 @@ class Lifecycle:
         )
         clients, container.attaching = container.attaching, []
         document["attach"] = [client.request() for client in clients]
+        images = [] if restore is None else [restore.images]
+        if restore is not None:
+            document["checkpoint"] = {"criu": restore.criu}
         try:
             self.adopt(container, ours)
             with theirs:
-                await self._launcher.shim(document, [theirs.fileno(), *(client.fd for client in clients)])
+                await self._launcher.shim(document, [theirs.fileno(), *(client.fd for client in clients), *images])
         finally:
             for client in clients:
                 os.close(client.fd)
@@ -229,7 +247,8 @@ class Lifecycle:
         finally:
             container.starting = None
         if answer.get("event") != "running":
-            raise StartFailed(str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128))))
+            error, code = str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128)))
+            raise StartFailed(error, code, restore=restore is not None)
         failpoints.hit("start.after-running")
         await self._hand_over_late(container)
         await self.save(container)
@@ -359,7 +378,7 @@ class Lifecycle:
         code = int(record["code"])
         unhealthy, health = container.status.stopped_as_unhealthy, container.status.health
         told = container.status.oom_killed
-        failure, by_user = code or int(unhealthy), container.status.stopped_by_user
+        failure, by_user = code or int(unhealthy), container.status.stopped_by_user or bool(record.get("checkpoint"))
         delay = restart.next_delay(
             policy,
             exit_code=failure,
@@ -392,6 +411,7 @@ class Lifecycle:
             exit_code=code,
             oom_killed=bool(record.get("oom")),
             finished_ns=finished,
+            stopped_by_user=by_user,
             sandbox=None,
             ending=ending,
         )

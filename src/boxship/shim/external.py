@@ -61,6 +61,12 @@ class ExternalRuntime:
         self._call(["start"], self._id)
         return Started(pid, pidfd, console)
 
+    def restore(
+        self, _spec: dict[str, Any], _stdio: tuple[int, int, int], _request: dict[str, Any], _images: int
+    ) -> Started:
+        """Refuse: what a runtime saves is its own affair."""
+        raise RuntimeFailure("checkpoints need the default runtime")
+
     def exec(self, _init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Start another process in the container; called in a helper process. Raises RuntimeFailure."""
         base = os.path.join(self._directory, f"exec-{os.getpid()}")

@@ -159,7 +159,7 @@ def _checked(start: dict[str, Any], fds: list[int]) -> dict[str, Any]:
     """Return ``start`` if a shim can begin with it: it reports everything else itself. Raises ValueError."""
     if not os.path.isabs(start["state_dir"]):
         raise ValueError(f"state_dir is not an absolute path: {start['state_dir']!r}")
-    expected = 1 + len(start.get("attach") or ())
+    expected = 1 + len(start.get("attach") or ()) + bool(start.get("checkpoint"))
     if len(fds) != expected:
         raise ValueError(f"{len(fds)} descriptors in place of {expected}")
     return start

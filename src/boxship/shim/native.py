@@ -9,7 +9,7 @@ from boxship.linux import cgroup as cgroups
 from boxship.linux import pidfd
 from boxship.runtime import hooks, launch
 from boxship.runtime.failure import RuntimeFailure
-from boxship.shim import records
+from boxship.shim import checkpoints, records
 from boxship.shim.started import Started
 
 TYPE_CHECKING = False
@@ -31,10 +31,7 @@ class NativeRuntime:
     def start(self, spec: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Make the cgroup and start the init in it, as a child of the starter's parent."""
         facts = self._facts
-        seccomp = os.open(facts["seccomp"], os.O_RDONLY | os.O_CLOEXEC) if facts["seccomp"] else -1
-        cgroup = cgroups.open_cgroup(facts["cgroup"])
-        cgroup.create()
-        cgroup.apply(spec.get("linux", {}).get("resources") or {})
+        cgroup, seccomp = self._make_cgroup(spec), self._open_seccomp()
         bundle = self._write_bundle(spec) if spec.get("hooks") else ""
         init = launch.start_init(
             spec,
@@ -49,6 +46,14 @@ class NativeRuntime:
         )
         hooks.run((spec.get("hooks") or {}).get("poststart") or [], self._state("running", init.pid))
         return Started(init.pid, init.pidfd, init.console, seccomp)
+
+    def restore(
+        self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int
+    ) -> Started:
+        """Make the cgroup and bring the container back in it from the checkpoint at ``images``."""
+        cgroup, seccomp = self._make_cgroup(spec), self._open_seccomp()
+        pid, fd = checkpoints.restore(request, images, spec, self._facts, stdio, cgroup)
+        return Started(pid, fd, seccomp=seccomp)
 
     def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Start another process in the container; called in a helper process. Raises RuntimeFailure."""
@@ -85,6 +90,16 @@ class NativeRuntime:
                 pass  # only containers with hooks have one
             except OSError:
                 records.note_error(self._facts["state_dir"])
+
+    def _make_cgroup(self, spec: dict[str, Any]) -> cgroups.Cgroup:
+        cgroup = cgroups.open_cgroup(self._facts["cgroup"])
+        cgroup.create()
+        cgroup.apply(spec.get("linux", {}).get("resources") or {})
+        return cgroup
+
+    def _open_seccomp(self) -> int:
+        path: str | None = self._facts["seccomp"]
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else -1
 
     def _write_bundle(self, spec: dict[str, Any]) -> str:
         """Write the bundle that hooks look for by their state document; return its path."""

@@ -36,6 +36,11 @@ class Input:
         """Whether nothing more is taken: closed on purpose or by the process."""
         return self._fd < 0 or self._closing
 
+    @property
+    def inode(self) -> int:
+        """The inode of the pipe, which must not be closed."""
+        return os.fstat(self._fd).st_ino
+
     def join(self, changed: Callable[[], None]) -> None:
         """Call ``changed`` whenever :attr:`full` or :attr:`closed` turned."""
         self._clients.append(changed)

@@ -7,7 +7,7 @@ import signal
 
 from boxship.runtime import live_mounts
 from boxship.runtime.failure import RuntimeFailure
-from boxship.shim import helper
+from boxship.shim import checkpoints, helper
 from boxship.shim.execs import Exec
 from boxship.wire import messages
 
@@ -40,8 +40,14 @@ class Requests:
         started_at: int,
         *,
         send_all: Callable[[dict[str, Any]], None],
+        on_saved: Callable[[], None],
     ) -> None:
+        """``on_saved`` is called when the making of a checkpoint is over, well or not."""
         self.init = init
+        self.saving = False  # a checkpoint is being made
+        self.saved = ""  # name of the checkpoint with which the container ends
+        self._on_saved = on_saved
+        self._state_dir: str = facts["state_dir"]
         self._loop = loop
         self._runtime = runtime
         self._streams = streams
@@ -254,6 +260,45 @@ class Requests:
 
         helper.start(self._loop, run, lambda text, _fds: answer(text), keep=(self.init.pidfd,))
 
+    def _checkpoint(self, connection: Connection, message: dict[str, Any], fds: list[int]) -> None:
+        """Save the container to files, in a helper: it waits for CRIU."""
+        if self._exit is not None:
+            raise Refused(messages.NOT_RUNNING)
+        if self.saving:
+            raise Refused("another checkpoint of the container is being made")
+        name, leave_running = str(message["name"]), bool(message["leave_running"])
+        program, bound = str(message["criu"]), [str(path) for path in message["bound"]]
+        directory, pipes = _only(fds), self._streams.pipes
+        if checkpoints.exists(directory, name):
+            os.close(directory)
+            raise Refused(f"checkpoint with name {name} already exists")
+
+        def run() -> tuple[dict[str, Any], list[int]]:
+            checkpoints.save(
+                program,
+                directory,
+                name,
+                state_dir=self._state_dir,
+                init=self.init,
+                pipes=pipes,
+                bound=bound,
+                leave_running=leave_running,
+            )
+            return {"ok": True}, []
+
+        def answer(text: dict[str, Any]) -> None:
+            if "ok" not in text and checkpoints.settle(directory, name, self.init, leave_running=leave_running):
+                text = {"ok": True}
+            os.close(directory)
+            self.saving = False
+            if text.get("ok") and not leave_running:
+                self.saved = name
+            connection.send({"seq": message.get("seq"), "ok": False, **text})
+            self._on_saved()
+
+        self.saving = True
+        helper.start(self._loop, run, lambda text, _fds: answer(text), keep=(directory, self.init.pidfd))
+
     def _flush(self, _connection: Connection, _message: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
         self._streams.read_now()
         return {"ok": True}
@@ -274,4 +319,5 @@ _HANDLERS: dict[str, Callable[[Requests, Connection, dict[str, Any], list[int]],
     "kill": Requests._kill,
     "flush": Requests._flush,
     "mounts": Requests._mounts,
+    "checkpoint": Requests._checkpoint,
 }

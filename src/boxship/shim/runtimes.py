@@ -17,6 +17,11 @@ if TYPE_CHECKING:
         def start(self, spec: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
             """Start the init; blocks until its program runs. Called in the starter; the init is the shim's child."""
 
+        def restore(
+            self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int
+        ) -> Started:
+            """Bring back the init and all else from a checkpoint instead, as :meth:`start` would have started it."""
+
         def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
             """Start another process beside ``init``; blocks until its program runs. Called in a helper process."""
 

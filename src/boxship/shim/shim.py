@@ -120,6 +120,7 @@ class Shim:
             init,
             outcome["started_at"],
             send_all=self._send_all,
+            on_saved=self._report_when_over,
         )
         for request, client in zip(outcome["attach"], passed[len(names) :], strict=True):
             self._requests.attach(request, client)
@@ -194,7 +195,7 @@ class Shim:
             self._exit["memory"] = self._memory()
         if not self._facts["own_pids"]:
             leftovers.kill(self._facts)  # they may hold the outputs open
-        self.loop.after(EXECS_LIMIT, self._report)
+        self.loop.after(EXECS_LIMIT, self._report_without_execs)
         self._streams.drain(self._output_ended)
 
     def _output_ended(self) -> None:
@@ -202,7 +203,13 @@ class Shim:
         self._report_when_over()
 
     def _report_when_over(self) -> None:
-        if self._drained and not self._requests.running_execs:
+        if self._exit is not None and self._drained and not self._requests.running_execs and not self._requests.saving:
+            self._report()
+
+    def _report_without_execs(self) -> None:
+        if self._requests.saving:  # the record says whether the container ended with its checkpoint
+            self.loop.after(EXECS_LIMIT, self._report_without_execs)
+        else:
             self._report()
 
     def _report(self) -> None:
@@ -210,6 +217,8 @@ class Shim:
         if self._reported or self._exit is None:
             return
         self._reported = True
+        if self._requests.saved:
+            self._exit["checkpoint"] = self._requests.saved
         self._exit["log_dropped"] = self._log.dropped if self._log is not None else 0
         try:
             records.write_exit(self._state_dir, self._exit)

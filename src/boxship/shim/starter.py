@@ -43,9 +43,11 @@ class ShimGone(BaseException):
 def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: int) -> None:
     """Start the container of the start document ``start`` for the shim at the other end of ``shim``.
 
-    ``fds``: the control socket, then the clients of the document's ``attach``. The caller ends the process.
+    ``fds``: the control socket, then the clients of the document's ``attach``, then the directory of its ``checkpoint`` if
+    it has one. The caller ends the process.
     """
     control, *clients = fds
+    images = clients.pop() if start.get("checkpoint") else -1
     try:
         facts = handover.facts_of(start)
         cgroups.open_cgroup(facts["cgroup"])
@@ -58,7 +60,7 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
         _watch(shim_pid)
         handover.send(shim, facts, [control])
         try:
-            outcome, passed = _start(start, facts, shim_pid)
+            outcome, passed = _start(start, facts, shim_pid, images)
         except Exception as exc:  # whatever it is: the daemon must hear of it
             outcome, passed = _failure(exc), []
         else:
@@ -71,8 +73,10 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
         leftovers.undo(facts)
 
 
-def _start(start: dict[str, Any], facts: dict[str, Any], shim_pid: int) -> tuple[dict[str, Any], list[int]]:
-    """Return a good outcome with its descriptors."""
+def _start(
+    start: dict[str, Any], facts: dict[str, Any], shim_pid: int, images: int
+) -> tuple[dict[str, Any], list[int]]:
+    """Return a good outcome with its descriptors; ``images`` is the directory of the checkpoint to restore, or -1."""
     state_dir: str = facts["state_dir"]
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
     records.forget(state_dir)
@@ -87,9 +91,14 @@ def _start(start: dict[str, Any], facts: dict[str, Any], shim_pid: int) -> tuple
         height, width = stdio["console_size"]
         process["consoleSize"] = {"height": int(height), "width": int(width)}
     passed["rootfs"] = rootfs.mount_rootfs(start["rootfs"])
-    users.apply(process, start.get("user"), facts["rootfs"])
+    if images < 0:  # what is restored has its user
+        users.apply(process, start.get("user"), facts["rootfs"])
     ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"], owner=facts["owner"])
-    init = runtimes.choose(facts).start(spec, ends.child)
+    runtime = runtimes.choose(facts)
+    if images >= 0:
+        init = runtime.restore(spec, ends.child, start["checkpoint"], images)
+    else:
+        init = runtime.start(spec, ends.child)
     started_at = time.time_ns()
     records.write_state(state_dir, start, pid=init.pid, shim_pid=shim_pid, started_at=started_at)
     passed |= {"pidfd": init.pidfd, "console": init.console, "seccomp": init.seccomp}

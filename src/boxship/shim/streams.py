@@ -82,6 +82,16 @@ class Streams:
         """How many clients are attached, those that still have to read the last output among them."""
         return len(self._clients)
 
+    @property
+    def pipes(self) -> dict[int, int]:
+        """The inodes of the pipes to the process that are open here, by the number it was given each as."""
+        if self.has_console:
+            return {}
+        found = {stream: os.fstat(fd).st_ino for fd, stream in self._outputs.items()}
+        if self._input is not None and not self._input.closed:
+            found[frames.STDIN] = self._input.inode
+        return found
+
     def attach(
         self,
         fd: int,

@@ -52,6 +52,7 @@ def api(tmp_path):
     async def serving(*, experimental=False, **backends):
         names = (
             "containers",
+            "checkpoints",
             "archives",
             "commits",
             "execs",

@@ -1,6 +1,7 @@
 """The commands: name -> (module, summary). Help reads only this table; a command's module is imported when it runs."""
 
 GROUPS = {
+    "checkpoint": "Manage checkpoints",
     "container": "Manage containers",
     "context": "Manage contexts",
     "image": "Manage images",
@@ -13,6 +14,9 @@ GROUPS = {
 
 COMMANDS = {
     "build": ("build", "Build an image from a Dockerfile"),
+    "checkpoint create": ("checkpoint", "Create a checkpoint from a running container"),
+    "checkpoint ls": ("checkpoint", "List checkpoints for a container"),
+    "checkpoint rm": ("checkpoint", "Remove a checkpoint"),
     "container attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
     "container commit": ("commit", "Create a new image from a container's changes"),
     "container cp": ("cp", "Copy files/folders between a container and the local filesystem"),
@@ -102,6 +106,8 @@ HIDDEN = frozenset(("system dial-stdio",))
 
 ALIASES = {
     "attach": "container attach",
+    "checkpoint list": "checkpoint ls",
+    "checkpoint remove": "checkpoint rm",
     "commit": "container commit",
     "container list": "container ls",
     "container ps": "container ls",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from boxship.cli.attached import Attachment, ContainerSignals, detach_keys, exit_status, start_waiting
 from boxship.cli.command import Command, ExitError
+from boxship.cli.commands.checkpoint import check_experimental
 from boxship.cli.flags import Flag
 from boxship.cli.stdio import check_tty
 from boxship.client.engine import quote
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 FLAGS = (
     Flag("attach", "bool", "Attach STDOUT/STDERR and forward signals", short="a"),
-    Flag("checkpoint", "string", "Restore from this checkpoint", hidden=True),
-    Flag("checkpoint-dir", "string", "Use a custom checkpoint storage directory", hidden=True),
+    Flag("checkpoint", "string", "Restore from this checkpoint"),
+    Flag("checkpoint-dir", "string", "Use a custom checkpoint storage directory"),
     Flag("detach-keys", "string", "Override the key sequence for detaching a container"),
     Flag("interactive", "bool", "Attach container's STDIN", short="i"),
 )
@@ -26,6 +27,9 @@ FLAGS = (
 def run(session: Session, values: Values) -> int:
     """Start containers and print their names, or attach to the only one."""
     names = values.arguments
+    for flag in ("checkpoint", "checkpoint-dir"):
+        if values.text(flag):
+            check_experimental(session, f'"--{flag}"')
     if values.is_set("attach") or values.is_set("interactive"):
         if len(names) > 1:
             raise ExitError("you cannot start and attach multiple containers at once")
@@ -33,10 +37,7 @@ def run(session: Session, values: Values) -> int:
     if checkpoint := values.text("checkpoint"):
         if len(names) > 1:
             raise ExitError("you cannot restore multiple containers at once")
-        query: dict[str, object] = {"checkpoint": checkpoint}
-        if values.text("checkpoint-dir"):
-            query["checkpoint-dir"] = values.text("checkpoint-dir")
-        session.engine.json("POST", f"/containers/{quote(names[0])}/start", query)
+        session.engine.json("POST", f"/containers/{quote(names[0])}/start", _restore(values, checkpoint))
         return 0
     failed = []
     for name in names:
@@ -70,13 +71,21 @@ def _start_attached(session: Session, values: Values, name: str) -> int:
         attachment = Attachment(connection, tty=tty, stdin=stdin, keys=keys)
         removed = (found.get("HostConfig") or {}).get("AutoRemove")
         waiting = start_waiting(session, container, "removed" if removed else "next-exit")
-        session.engine.json("POST", f"/containers/{container}/start")
+        session.engine.json("POST", f"/containers/{container}/start", _restore(values, values.text("checkpoint")))
         signals.resize_now()
         if attachment.run(signals.events, signals.handle):
             return 0
         return exit_status(session, waiting)
     finally:
         signals.close()
+
+
+def _restore(values: Values, checkpoint: str) -> dict[str, object]:
+    """Return the query of a start, from a checkpoint unless that is empty."""
+    if not checkpoint:
+        return {}
+    directory = values.text("checkpoint-dir")
+    return {"checkpoint": checkpoint, **({"checkpoint-dir": directory} if directory else {})}
 
 
 COMMANDS = {"container start": Command("[OPTIONS] CONTAINER [CONTAINER...]", run, FLAGS, least=1, most=None)}
