@@ -315,7 +315,7 @@ class ContainerService:
     def _image_name(self, container: Container) -> str:
         typed = container.spec.config.image
         try:
-            return typed if self._images.resolve(typed).id == container.spec.image_id else container.spec.image_id
+            return typed if self._images.means(typed, container.spec.image_id) else container.spec.image_id
         except (NoSuchImage, SystemFailure):  # looking at containers works without a disk
             return container.spec.image_id
 

@@ -94,6 +94,12 @@ class ImageService:
         """Return the image with this id. Raises NoSuchImage."""
         return self._catalog.get(id)
 
+    def means(self, ref: str, id: str) -> bool:
+        """Return whether a person means the image with this id by ``ref``, maybe with a platform. Raises NoSuchImage."""
+        with self._store.read() as transaction:
+            found = find(transaction, ref)
+            return found == id or (not means_id(ref, found) and indexes.has(transaction, str(stored_name(ref)), id))
+
     async def sweep(self) -> None:
         """Remove layers and blobs that no image uses: at the start, and after a container of a removed image went."""
         async with self._removing:

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import io
-import json
-import os
-import tarfile
-from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,67 +10,10 @@ from boxship.base.errors import Conflict, InvalidInput, NotFound
 from boxship.images import ImageUser
 from boxship.images.outgoing import Outgoing
 from boxship.images.reference import parse
-from boxship.spec.oci import Platform, digest_of
+from boxship.spec.oci import Platform
+from harness.platforms import HERE, OTHERS, Multi
 
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-HERE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-OTHERS = ("riscv64", "s390x")
 NAME = "docker.io/library/multi:1"
-
-
-class Multi:
-    """An OCI layout of one index: an image for each architecture, each with an attestation."""
-
-    def __init__(
-        self, make_tar: Callable[..., bytes], architectures: Sequence[str] = (HERE, *OTHERS), *, name: str = NAME
-    ) -> None:
-        self.documents: dict[str, bytes] = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
-        self.ids: dict[str, str] = {}
-        self.manifests: dict[str, str] = {}
-        entries = []
-        for architecture in architectures:
-            layer = make_tar(shared="x" * 100, **{architecture: architecture})
-            config = {
-                "architecture": architecture,
-                "os": "linux",
-                "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
-            }
-            zipped = gzip.compress(layer, mtime=0)
-            image = self._manifest(json.dumps(config).encode(), [self._blob(zipped, LAYER)])
-            self.ids[architecture] = digest_of(json.dumps(config).encode())
-            self.manifests[architecture] = image["digest"]
-            said = self._manifest(b"{}", [self._blob(f"about {architecture}".encode(), "application/vnd.in-toto+json")])
-            unknown = {"architecture": "unknown", "os": "unknown"}
-            about = {
-                "vnd.docker.reference.digest": image["digest"],
-                "vnd.docker.reference.type": "attestation-manifest",
-            }
-            entries.append({**image, "platform": {"architecture": architecture, "os": "linux"}})
-            entries.append({**said, "platform": unknown, "annotations": about})
-        document = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
-        top = {**self._blob(document, INDEX), "annotations": {"io.containerd.image.name": name}}
-        self.digest = top["digest"]
-        self.documents["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
-
-    def tar(self) -> bytes:
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode="w") as tar:
-            for path, data in self.documents.items():
-                member = tarfile.TarInfo(path)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-        return file.getvalue()
-
-    def _blob(self, data: bytes, media_type: str) -> dict:
-        self.documents["blobs/" + digest_of(data).replace(":", "/")] = data
-        return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
-
-    def _manifest(self, config: bytes, layers: list[dict]) -> dict:
-        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": self._blob(config, CONFIG), "layers": layers}
-        return self._blob(json.dumps(document).encode(), MANIFEST)
 
 
 @pytest.fixture

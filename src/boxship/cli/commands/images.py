@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from boxship.cli.clock import go_time
-from boxship.cli.command import Command
+from boxship.cli.command import Command, ExitError
 from boxship.cli.flags import FILTER, TABLE_FORMAT, Flag
 from boxship.cli.table import Listing, short_id
 from boxship.cli.units import decimal_size, human_duration
@@ -93,6 +93,8 @@ def rows(images: Sequence[dict[str, Any]], *, digests: bool) -> Iterator[Row]:
 
 def run(session: Session, values: Values) -> int:
     """List images."""
+    if values.is_set("tree"):
+        return _tree(session, values)
     format, quiet = values.text("format"), values.is_set("quiet")
     if not format and not quiet:
         format = session.config.text("imagesFormat")
@@ -108,6 +110,28 @@ def run(session: Session, values: Values) -> int:
     digests = values.is_set("digests") or ".Digest" in format
     shown = listing(truncate=not values.is_set("no-trunc"), digests=values.is_set("digests"))
     shown.show(session, list(rows(images, digests=digests)), format, quiet=quiet, raw=RAW)
+    return 0
+
+
+def _tree(session: Session, values: Values) -> int:
+    for flag, name in (("quiet", "quiet"), ("no-trunc", "no-trunc"), ("digests", "show-digest"), ("format", "format")):
+        if flag in values.changed:
+            raise ExitError(f"--{name} is not yet supported with --tree")
+    from boxship.cli import image_tree
+
+    session.engine.require("1.47", "--tree")
+    query: dict[str, object] = {"manifests": True}
+    if values.is_set("all"):
+        query["all"] = True
+    filters = values.filters()
+    if values.arguments:
+        filters.setdefault("reference", []).append(values.arguments[0])
+    if filters:
+        query["filters"] = filters_text(filters)
+    images = session.engine.json("GET", "/images/json", query) or []
+    shown = [image for image in images if image.get("RepoTags") or values.is_set("all")]
+    for line in image_tree.lines(shown, image_tree.width()):
+        session.line(line)
     return 0
 
 

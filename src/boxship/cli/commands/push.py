@@ -7,6 +7,7 @@ from boxship.cli.credentials import registry_auth
 from boxship.cli.flags import Flag
 from boxship.cli.progress import Progress
 from boxship.cli.pulling import asked
+from boxship.cli.reference import platform_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 FLAGS = (
     Flag("all-tags", "bool", "Push all tags of an image to the repository", short="a"),
     Flag("disable-content-trust", "bool", "Skip image signing", default=True, shown="(default true)"),
+    Flag(
+        "platform",
+        "string",
+        "Push a platform-specific manifest as a single-platform image to the registry.\n"
+        "Image index won't be pushed, meaning that other manifests, including attestations won't be preserved.\n"
+        "'os[/arch[/variant]]': Explicit platform (eg. linux/amd64)",
+    ),
     Flag("quiet", "bool", "Suppress verbose output", short="q"),
 )
 
@@ -29,6 +37,9 @@ def run(session: Session, values: Values) -> int:
     all_tags, quiet = values.is_set("all-tags"), values.is_set("quiet")
     reference = asked(session, values.arguments[0], all_tags=all_tags, quiet=quiet)
     query: dict[str, object] = {} if all_tags else {"tag": reference.tag or reference.digest}
+    if values.text("platform"):
+        session.engine.require("1.46", "--platform")
+        query["platform"] = platform_json(values.text("platform"))
     headers = {"X-Registry-Auth": registry_auth(session, reference.domain)}
     path = f"/images/{reference.name}/push"
     messages = session.engine.messages(session.engine.stream("POST", path, query, headers=headers))
@@ -37,8 +48,13 @@ def run(session: Session, values: Values) -> int:
             if message.get("error"):
                 Progress(STDOUT).show([message])
         session.line(reference.name + reference.suffix)
-    else:
-        Progress(STDOUT).show(messages)
+        return 0
+    for note in Progress(STDOUT).show(messages):
+        if note.get("manifestPushedInsteadOfIndex"):
+            session.error(
+                "\nNot all multiplatform-content is present and only the available single-platform image was pushed\n"
+                f"{note['originalIndex']['digest']} -> {note['selectedManifest']['digest']}"
+            )
     return 0
 
 

@@ -54,20 +54,17 @@ def remove_containers(session: Session, values: Values) -> int:
 
 def remove_images(session: Session, values: Values) -> int:
     """Remove images and print what went: names that were untagged, IDs that were deleted."""
-    query: dict[str, object] = {}
-    if values.is_set("force"):
-        query["force"] = True
-    if values.is_set("no-prune"):
-        query["noprune"] = True
+    query = [name for flag, name in (("force", "force=1"), ("no-prune", "noprune=1")) if values.is_set(flag)]
     if platforms := values.many("platform"):
         session.engine.require("1.50", "--platform")
         from boxship.cli.reference import platform_json
 
-        query["platforms"] = platform_json(platforms[-1])
+        query += [f"platforms={quote(platform_json(platform))}" for platform in platforms]
+    suffix = f"?{'&'.join(query)}" if query else ""
     status = 0
     for name in values.arguments:
         try:
-            removed = session.engine.json("DELETE", f"/images/{quote(name, '/:@')}", query) or []
+            removed = session.engine.json("DELETE", f"/images/{quote(name, '/:@')}{suffix}") or []
         except ApiError as exc:
             session.error(str(exc))
             if not (isinstance(exc, NotFoundError) and values.is_set("force")):
