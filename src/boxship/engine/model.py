@@ -61,6 +61,7 @@ class ResolvedMount(msgspec.Struct, frozen=True, kw_only=True):
     driver: str = ""
     mode: str = ""  # as the user typed it
     read_only: bool = False
+    read_only_below: bool = False  # and so are the mounts below it
     propagation: str = "rprivate"
     recursive: bool = True
     options: list[str] = []  # further mount options (tmpfs)

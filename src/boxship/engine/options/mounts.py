@@ -136,6 +136,7 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
             target=target,
             mode=mode,
             read_only=read_only,
+            read_only_below=read_only and "bind" not in modes,
             propagation=propagation,
             recursive="bind" not in modes,
         )
@@ -173,12 +174,18 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
             propagation = str(options.get("Propagation") or "rprivate")
             if propagation not in PROPAGATIONS:
                 raise InvalidInput(f"{where}: invalid propagation mode: {propagation}")
+            if options.get("ReadOnlyForceRecursive") and not (wanted.read_only and propagation == "rprivate"):
+                lacking = "propagation rprivate" if wanted.read_only else "read-only"
+                raise InvalidInput(f"{where}: ReadOnlyForceRecursive needs {lacking}")
             return ResolvedMount(
                 type="bind",
                 source=clean_target(wanted.source),
                 target=target,
                 must_exist=not options.get("CreateMountpoint"),
                 read_only=wanted.read_only,
+                read_only_below=wanted.read_only
+                and not options.get("NonRecursive")
+                and not options.get("ReadOnlyNonRecursive"),
                 propagation=propagation,
                 recursive=not options.get("NonRecursive"),
             )

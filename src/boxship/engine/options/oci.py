@@ -362,10 +362,11 @@ def _mounts(spec: ContainerSpec, host: Surroundings) -> list[dict[str, Any]]:
 def user_mount(mount: ResolvedMount) -> dict[str, Any]:
     """Return a mount of the user's as an entry of the runtime-spec's ``mounts``."""
     if mount.type == "tmpfs":
-        options = ["noexec", "nosuid", "nodev", *mount.options]
+        options = ["noexec", "nosuid", "nodev", *(["ro"] if mount.read_only else []), *mount.options]
         return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options}
     bind = "rbind" if mount.recursive else "bind"
-    options = [bind, mount.propagation or "rprivate", *(["ro"] if mount.read_only else [])]
+    read_only = ["ro", *(["rro"] if mount.read_only_below else [])] if mount.read_only else []
+    options = [bind, mount.propagation or "rprivate", *read_only]
     entry = {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
     if mount.subpath:
         entry["subpath"] = mount.subpath  # not of the runtime-spec: see runtime.mounts
