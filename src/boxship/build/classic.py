@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from boxship.base.ids import new_id
-from boxship.build.plan import Plan
+from boxship.build.plan import Plan, Step
 from boxship.build.progress import AnyEvent, Failed, Output, Planned, Pulling, Started, StepDone
 from boxship.images.progress import stream
 
 Message = dict[str, Any]
 
 _SHORT = 12
-_WITHOUT_CONTAINER = frozenset(("FROM", "COPY", "ADD", "ARG"))
+_WITHOUT_CONTAINER = frozenset(("FROM", "COPY", "ADD"))
 _RED, _PLAIN = b"\x1b[91m", b"\x1b[0m"
 
 
@@ -22,14 +23,15 @@ class ClassicText:
 
     def __init__(self, plan: Plan, *, removes: bool, forced: bool) -> None:
         self._total = plan.total_steps
+        self._arguments = plan.arguments
         self._removes = removes
         self._forced = forced
         steps = [step for stage in plan.stages for step in stage.steps]
-        self._order = [step.number for step in steps]
-        self._texts = {step.number: step.text for step in steps}
-        self._vertices: Mapping[str, int] = {step.vertex: step.number for step in steps if step.vertex}
+        self._steps = {number: list(group) for number, group in groupby(steps, key=lambda step: step.number)}
+        self._order = list(self._steps)
+        self._numbers = {step.vertex: step.number for step in steps if step.vertex}
         self._waiting: dict[int, list[Message]] = {number: [] for number in self._order}
-        self._containers: dict[int, str] = {}
+        self._containers: dict[str, str] = {}  # by vertex
         self._position = -1
         self._ended: set[int] = set()
 
@@ -37,44 +39,49 @@ class ClassicText:
         """Yield what the event lets be said now."""
         match event:
             case Planned():
+                for step in self._arguments:
+                    yield from self._head(step)
                 yield from self._advance()
             case Pulling():
                 yield event.message
             case StepDone():
                 yield from self._done(event)
-            case Started() if event.container and event.vertex in self._vertices:
-                number = self._vertices[event.vertex]
-                self._containers[number] = event.container[:_SHORT]
-                yield from self._say(number, stream(f" ---> Running in {event.container[:_SHORT]}\n"))
-            case Output() if event.vertex in self._vertices:
-                yield from self._say(self._vertices[event.vertex], stream(_shown(event)))
-            case Failed() if event.vertex in self._vertices:
-                yield from self._failed(self._vertices[event.vertex])
+            case Started() if event.container and event.vertex in self._numbers:
+                short = self._containers[event.vertex] = event.container[:_SHORT]
+                yield from self._say(self._numbers[event.vertex], stream(f" ---> Running in {short}\n"))
+            case Output() if event.vertex in self._numbers:
+                yield from self._say(self._numbers[event.vertex], stream(_shown(event)))
+            case Failed() if event.vertex in self._numbers:
+                yield from self._failed(self._numbers[event.vertex], event.vertex)
 
     def _done(self, event: StepDone) -> Iterator[Message]:
         number = event.step
-        container = self._containers.get(number, "")
-        word = self._texts[number].split(" ")[0].upper()
-        if event.cached and word not in ("FROM", "ARG"):
-            yield from self._say(number, stream(" ---> Using cache\n"))
-        elif not container and word not in _WITHOUT_CONTAINER:
-            # Docker makes a container for every instruction, which ours needs not; scripts read these lines.
-            container = new_id()[:_SHORT]
-            yield from self._say(number, stream(f" ---> Running in {container}\n"))
-        if container and self._removes:
-            yield from self._say(number, stream(f"Removing intermediate container {container}\n"))
-        if word != "ARG" or event.image:
-            yield from self._say(number, stream(f" ---> {event.image.removeprefix('sha256:')[:_SHORT]}\n"))
+        for step in self._steps[number]:
+            for line in self._ending(step, cached=event.cached):
+                yield from self._say(number, stream(line))
+        yield from self._say(number, stream(f" ---> {event.image.removeprefix('sha256:')[:_SHORT]}\n"))
         if event.stage_ends and event.image:
             yield from self._say(number, {"aux": {"ID": event.image}})
         self._ended.add(number)
         if self._order[self._position] == number:
             yield from self._advance()
 
-    def _failed(self, number: int) -> Iterator[Message]:
+    def _ending(self, step: Step, *, cached: bool) -> Iterator[str]:
+        container = self._containers.get(step.vertex, "")
+        word = _word(step)
+        if cached and word != "FROM":
+            yield " ---> Using cache\n"
+        elif not container and word not in _WITHOUT_CONTAINER:
+            # Docker makes a container for every instruction, which ours needs not; scripts read these lines.
+            container = new_id()[:_SHORT]
+            yield f" ---> Running in {container}\n"
+        if container and self._removes:
+            yield f"Removing intermediate container {container}\n"
+
+    def _failed(self, number: int, vertex: str) -> Iterator[Message]:
         if self._order[self._position] != number:
-            yield from self._head(number)
-        container = self._containers.get(number)
+            yield from self._begin(number)
+        container = self._containers.get(vertex)
         if container and self._forced:
             yield stream(f"Removing intermediate container {container}\n")
 
@@ -83,20 +90,30 @@ class ClassicText:
         while self._position + 1 < len(self._order):
             self._position += 1
             number = self._order[self._position]
-            yield from self._head(number)
+            yield from self._begin(number)
             if number not in self._ended:
                 return
 
-    def _head(self, number: int) -> Iterator[Message]:
-        yield stream(f"Step {number}/{self._total} : {self._texts[number]}")
-        yield stream("\n")
+    def _begin(self, number: int) -> Iterator[Message]:
+        yield from self._head(self._steps[number][0])
+        triggers = sum(step.is_trigger for step in self._steps[number])
+        if triggers:
+            yield stream(f"# Executing {triggers} build trigger{'s' if triggers > 1 else ''}\n")
         yield from self._waiting.pop(number, ())
+
+    def _head(self, step: Step) -> Iterator[Message]:
+        yield stream(f"Step {step.number}/{self._total} : {step.text}")
+        yield stream("\n")
 
     def _say(self, number: int, message: Message) -> Iterator[Message]:
         if self._position >= 0 and self._order[self._position] == number:
             yield message
         elif number in self._waiting:
             self._waiting[number].append(message)
+
+
+def _word(step: Step) -> str:
+    return step.text.split(" ")[0].upper()
 
 
 def _shown(event: Output) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
+from boxship.base.errors import BoxshipError, InvalidInput, NotSupported, SystemFailure
 from boxship.build import keys, sources
 from boxship.build.cache import Record
 from boxship.build.copying import CopyFailed, LayerWriter, Owner, Selection
@@ -292,9 +292,12 @@ def verb_of(vertex: Vertex) -> str:
 
 
 def _host(session: Session, run: Run) -> HostConfig:
-    changes: dict[str, object] = {}
-    if run.network != "default":
-        changes["network_mode"] = run.network
+    """Return the surroundings of a program. Raises InvalidInput for what its Dockerfile may not ask for by itself."""
+    options = session.options
     if run.security == "insecure":
         raise InvalidInput("security.insecure is not allowed")
-    return msgspec.structs.replace(session.host, **changes) if changes else session.host
+    if run.network == "host" and options.network_mode != "host":
+        raise InvalidInput("network.host is not allowed")
+    if run.devices:
+        raise NotSupported("RUN --device is not supported")
+    return session.host if run.network == "default" else msgspec.structs.replace(session.host, network_mode=run.network)

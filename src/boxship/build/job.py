@@ -121,23 +121,21 @@ class Job:
 
     async def _follow(self, stage: Stage, solver: Solver, assembly: Assembly) -> None:
         """Make the images of a stage's steps as their results come, in order, and tell of them."""
+        cached = True
         for number, step in enumerate(stage.steps):
-            cached = False
             if step.vertex:
                 await solver.wait(step.vertex)
-                cached = step.vertex in solver.results and solver.results[step.vertex].cached
+                cached = cached and step.vertex in solver.results and solver.results[step.vertex].cached
             image = assembly.image(stage, number)
-            if not step.vertex and not self._options.no_cache:
-                cached = bool(image.id) and self._exists(image.id)
+            if not step.vertex:
+                cached = cached and not self._options.no_cache and bool(image.id) and self._exists(image.id)
+            last = number == len(stage.steps) - 1
+            if not last and stage.steps[number + 1].number == step.number:
+                continue
             self._say(
-                StepDone(
-                    time_ns=time.time_ns(),
-                    step=step.number,
-                    image=image.id,
-                    cached=cached,
-                    stage_ends=number == len(stage.steps) - 1,
-                )
+                StepDone(time_ns=time.time_ns(), step=step.number, image=image.id, cached=cached, stage_ends=last)
             )
+            cached = True
 
     def _exists(self, id: str) -> bool:
         try:

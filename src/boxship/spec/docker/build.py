@@ -40,8 +40,6 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     build_contexts: dict[str, str] = {}  # name: docker-image://..., URL; what is no URL was sent as part of the context
     secrets: dict[str, bytes] = {}  # id: value; never stored
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
-    entitlements: tuple[str, ...] = ()  # network.host, security.insecure
-    check: bool = False  # only look for warnings
 
 
 class BuildCacheItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
