@@ -17,6 +17,7 @@ from multidict import MultiDict
 from boxship.registry.server import handlers_blobs, handlers_manifests, pages
 from boxship.registry.server.access import read_basic
 from boxship.registry.server.call import Call, answer_json
+from boxship.registry.server.connections import receive
 from boxship.registry.server.errors import RegistryError, storage_full
 from boxship.registry.server.metrics import CONTENT_TYPE
 from boxship.registry.server.names import parse_path
@@ -97,7 +98,7 @@ class Application:
         fields: Mapping[str, str] = request.query
         scopes = request.query.getall("scope", [])
         if request.method == "POST":
-            form = await _read_form(request)
+            form = await _read_form(request, self._service.stall)
             fields, scopes = form, form.getall("scope", [])
             user, password = fields.get("username", ""), fields.get("password", "")
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
@@ -181,9 +182,9 @@ async def put_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault(name, value)
 
 
-async def _read_form(request: web.Request) -> MultiDict[str]:
+async def _read_form(request: web.Request, stall: float) -> MultiDict[str]:
     data = bytearray()
-    async for piece in request.content.iter_any():
+    async for piece in receive(request, stall):
         data += piece
         if len(data) > TOKEN_FORM_LIMIT:
             raise RegistryError("DENIED", status=413)

@@ -100,6 +100,18 @@ class Tls(_Section, frozen=True, kw_only=True):
     ciphersuites: list[str] = []
 
 
+class Clients(_Section, frozen=True, kw_only=True):
+    """Our own: what clients may cost that are slow on purpose."""
+
+    connections: int = 0  # at a time; 0: 10,000, or fewer where the process may not open that many files
+    head: str = "75s"  # from the end of an answer until the next request's head is there
+    stall: str = "5m"  # in which a body brings 64 KiB, and a client takes something of its answer
+
+    def __post_init__(self) -> None:
+        if self.connections < 0:
+            raise ValueError(f"connections: {self.connections} is below 0")
+
+
 class Http(_Section, frozen=True, kw_only=True):
     """The listener."""
 
@@ -112,6 +124,7 @@ class Http(_Section, frozen=True, kw_only=True):
     relativeurls: bool = True  # they always are
     secret: str = ""
     draintimeout: str = "10s"
+    clients: Clients = Clients()
     http2: dict[str, Any] | None = None
     h2c: dict[str, Any] | None = None
     debug: dict[str, Any] | None = None
@@ -332,6 +345,8 @@ def _check_durations(config: Config) -> None:
         maintenance.garbagecollection.grace,
         config.proxy.ttl,
         config.http.draintimeout,
+        config.http.clients.head,
+        config.http.clients.stall,
         *(text for endpoint in config.notifications.endpoints for text in (endpoint.timeout, endpoint.backoff)),
     ):
         seconds(text)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from boxship.registry.server.call import Call
+from boxship.registry.server.connections import receive
 from boxship.registry.server.errors import RegistryError
 from boxship.registry.server.names import check_digest, check_name, check_upload
 from boxship.registry.server.ranges import check_chunk, progress
@@ -17,7 +18,6 @@ from boxship.registry.server.uploads import Session
 
 OCTETS = "application/octet-stream"
 ALGORITHMS = ("sha256", "sha512")
-IDLE_TIMEOUT = 300.0  # seconds without a byte, after which an upload's request ends
 
 
 async def blob(call: Call) -> web.StreamResponse:
@@ -159,11 +159,7 @@ def _body(call: Call) -> AsyncIterator[bytes]:
     received = call.service.metrics.received
 
     async def pieces() -> AsyncIterator[bytes]:
-        while True:
-            async with asyncio.timeout(IDLE_TIMEOUT):
-                data = await call.request.content.readany()
-            if not data:
-                return
+        async for data in receive(call.request, call.service.stall):
             received.inc(len(data))
             yield data
 

@@ -10,6 +10,7 @@ import hashlib
 from aiohttp import web
 
 from boxship.registry.server.call import Call, answer_json, next_link, page_of
+from boxship.registry.server.connections import receive
 from boxship.registry.server.documents import read_manifest
 from boxship.registry.server.errors import RegistryError
 from boxship.registry.server.names import check_digest, check_reference, check_tag, is_digest
@@ -122,7 +123,7 @@ async def _push(call: Call) -> web.Response:
     tags = [check_tag(tag) for tag in call.request.query.getall("tag", [])]
     if len(tags) > TAGS_LIMIT:
         raise RegistryError("TAG_INVALID", {"tags": len(tags)}, message=f"more than {TAGS_LIMIT} tags", status=414)
-    body = await _read_document(call.request)
+    body = await _read_document(call)
     if is_digest(reference):
         digest = check_digest(reference)
     else:
@@ -167,15 +168,15 @@ async def _delete(call: Call) -> web.Response:
     return web.Response(status=202)
 
 
-async def _read_document(request: web.Request) -> bytes:
-    body = bytearray()
-    async for data in request.content.iter_any():
-        body += data
-        if len(body) > DOCUMENT_LIMIT:
+async def _read_document(call: Call) -> bytes:
+    document = bytearray()
+    async for data in receive(call.request, call.service.stall):
+        document += data
+        if len(document) > DOCUMENT_LIMIT:
             raise RegistryError(
                 "MANIFEST_INVALID", message=f"manifest is larger than {DOCUMENT_LIMIT} bytes", status=413
             )
-    return bytes(body)
+    return bytes(document)
 
 
 def _only_get(call: Call) -> None:

@@ -21,17 +21,18 @@ from aiohttp import web
 from boxship.base.errors import BoxshipError, InvalidInput
 from boxship.registry.server.app import MAX_LINE, Application, put_headers
 from boxship.registry.server.config import Config, load, seconds
+from boxship.registry.server.connections import Connections, limit_unread_answers, most_connections
 from boxship.registry.server.htpasswd import make_line
 from boxship.registry.server.metrics import Metrics, State
 from boxship.registry.server.notifications import Notifier
 from boxship.registry.server.proxy import Proxy
-from boxship.registry.server.service import Service, Storage, open_access, open_storage
+from boxship.registry.server.service import LONGEST, Service, Storage, open_access, open_storage
 
 log = logging.getLogger("boxship.registry")
 
 USAGE = "usage: registry serve|garbage-collect|verify|repair [CONFIG] | registry htpasswd USER"
 BACKLOG = 1024
-KEEPALIVE = 75.0  # seconds a connection may stay without a request
+LINGERING = 10.0  # seconds in which what a refused client still sends is read, so that it gets to see the answer
 _LEVELS = {"panic": 50, "fatal": 50, "error": 40, "warn": 30, "warning": 30, "info": 20, "debug": 10, "trace": 10}
 
 
@@ -63,7 +64,7 @@ def main(words: Sequence[str]) -> int:
 
 async def serve(config: Config) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is under way within ``http.draintimeout``."""
-    _raise_file_limit()
+    descriptors = _raise_file_limit()
     storage = open_storage(config)
     try:
         if storage.blobs.repaired.missing:
@@ -77,7 +78,8 @@ async def serve(config: Config) -> int:
         runner = web.AppRunner(
             app,
             access_log=None,
-            keepalive_timeout=KEEPALIVE,
+            keepalive_timeout=min(seconds(config.http.clients.head), LONGEST),
+            lingering_time=min(service.stall, LINGERING),
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             shutdown_timeout=min(seconds(config.http.draintimeout), 3600),
@@ -85,7 +87,9 @@ async def serve(config: Config) -> int:
         )
         await runner.setup()
         try:
-            await _run(config, runner, service)
+            assert runner.server is not None
+            most = most_connections(config.http.clients.connections, descriptors)
+            await _run(config, Connections(runner.server, most), service)
         finally:
             await runner.cleanup()
             if proxy is not None:
@@ -95,10 +99,11 @@ async def serve(config: Config) -> int:
     return 0
 
 
-def _raise_file_limit() -> None:
-    """Take all descriptors that this process may have: each client is one."""
+def _raise_file_limit() -> int:
+    """Take all descriptors that this process may have, each client is one; return how many."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 async def collect(config: Config) -> int:
@@ -133,36 +138,35 @@ def verify(config: Config, *, repair: bool) -> int:
     return 1 if lost and not repair else 0
 
 
-async def _run(config: Config, runner: web.AppRunner, service: Service) -> None:
-    site = await _listen(config, runner)
+async def _run(config: Config, connections: Connections, service: Service) -> None:
+    server = await _listen(config, connections, service.stall)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log.info("listening on %s", ", ".join(_address(address) for address in runner.addresses))
+    log.info("listening on %s", ", ".join(_address(each.getsockname()) for each in server.sockets))
     collection = config.storage.maintenance.garbagecollection
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(service.notifier.run())]
         if collection.enabled:
             tasks.append(group.create_task(service.storage.collector.run(seconds(collection.interval))))
         await stop.wait()
-        await site.stop()
+        server.close()
         for task in tasks:
             task.cancel()
 
 
-async def _listen(config: Config, runner: web.AppRunner) -> web.BaseSite:
+async def _listen(config: Config, connections: Connections, stall: float) -> asyncio.Server:
     tls = _tls_context(config)
-    site: web.BaseSite
+    loop = asyncio.get_running_loop()
     if config.http.net == "unix":
         with contextlib.suppress(FileNotFoundError):
             os.unlink(config.http.addr)
-        site = web.UnixSite(runner, config.http.addr, backlog=BACKLOG)
-    else:
-        host, port = split_address(config.http.addr)
-        site = web.TCPSite(runner, host or None, port, ssl_context=tls, backlog=BACKLOG)
-    await site.start()
-    return site
+        return await loop.create_unix_server(connections, config.http.addr, backlog=BACKLOG)
+    host, port = split_address(config.http.addr)
+    server = await loop.create_server(connections, host or None, port, ssl=tls, backlog=BACKLOG)
+    limit_unread_answers(server.sockets, stall)
+    return server
 
 
 def _address(address: object) -> str:

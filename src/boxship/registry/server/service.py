@@ -22,6 +22,8 @@ from boxship.registry.server.rules import Rule, Rules
 from boxship.registry.server.tokens import Issuer, Verifier, load_keys
 from boxship.registry.server.uploads import Uploads
 
+LONGEST = 86400.0  # seconds; a limit that is switched off is this
+
 
 class Storage(NamedTuple):
     """Everything below the root directory."""
@@ -48,6 +50,11 @@ class Service(NamedTuple):
     notifier: Notifier
     metrics: Metrics
     proxy: Proxy | None
+
+    @property
+    def stall(self) -> float:
+        """How many seconds a client may bring nothing to speak of."""
+        return min(seconds(self.config.http.clients.stall), LONGEST)
 
 
 def open_storage(config: Config) -> Storage:
