@@ -72,7 +72,7 @@ def of_run(argv: Sequence[str], arguments: Mapping[str, str]) -> str:
 
 def of_copy(instruction: instructions.Copy, config: ContainerConfig, target: str, chown: str) -> str:
     """Return the text of COPY and ADD; ``target`` and ``chown`` have their variables replaced."""
-    owner = f"--chown={chown} " if chown else ""
+    owner = f"--chown={chown}" if chown else ""  # without a space behind it: so has Docker's
     return f"{_nop(config)}{instruction.source.keyword} {owner}{SUMMARY} in {target} "
 
 

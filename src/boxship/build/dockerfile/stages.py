@@ -58,7 +58,8 @@ class Division(msgspec.Struct, frozen=True, kw_only=True):
         """Return the stage that ``--from`` names, by name or number; None: it is an image or a context. Raises InvalidInput."""
         if re.fullmatch(r"\d{1,9}", name, re.ASCII):
             if int(name) >= before:
-                raise InvalidInput(f"invalid from flag value {name}: refers to current build block")
+                reason = "refers to current build stage" if int(name) == before else "index out of bounds"
+                raise InvalidInput(f"invalid from flag value {name}: {reason}")
             return self.stages[int(name)]
         return self.find(name, before)
 

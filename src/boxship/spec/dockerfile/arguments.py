@@ -9,8 +9,8 @@ from collections.abc import Iterator
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 
 
-class NotStrings(ValueError):
-    """The exec form holds something else than strings."""
+class Malformed(ValueError):
+    """The arguments cannot even be told apart: Docker refuses the file as a whole."""
 
 
 def split_keyword(line: str) -> tuple[str, str]:
@@ -52,7 +52,7 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
 def exec_form(text: str) -> tuple[str, ...] | None:
     """Return the words of the exec form, None when it is none. What follows the list is ignored, as Docker does.
 
-    Raises NotStrings.
+    Raises Malformed when it holds something else than strings.
     """
     if not text.startswith("["):
         return None
@@ -61,7 +61,7 @@ def exec_form(text: str) -> tuple[str, ...] | None:
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise NotStrings("When using JSON array syntax, arrays must be comprised of strings only.")
+        raise Malformed("when using JSON array syntax, arrays must be comprised of strings only")
     # Half a surrogate pair is no character; Go puts the replacement character there.
     return tuple(word.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for word in found)
 
@@ -104,13 +104,13 @@ def pairs(name: str, text: str, escape: str = "\\") -> tuple[tuple[tuple[str, st
     if "=" not in found[0]:
         key, *rest = _SPACE.split(text, maxsplit=1)
         if not rest:
-            raise ValueError(f"{name} must have two arguments")
+            raise Malformed(f"{name} must have two arguments")
         return ((key, rest[0].strip()),), True
     made = []
     for word in found:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ValueError(f"Syntax error - can't find = in {go_quoted(word)}. Must be of the form: name=value")
+            raise Malformed(f"Syntax error - can't find = in {go_quoted(word)}. Must be of the form: name=value")
         if not key:
             raise ValueError(f"{name} names can not be blank")
         made.append((key, value))

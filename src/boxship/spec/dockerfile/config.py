@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import posixpath
 import re
+import signal as signals
 from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
 
 from boxship.base.errors import InvalidInput
-from boxship.spec.docker.container import ContainerConfig
+from boxship.spec.docker.container import ContainerConfig, HealthConfig
 from boxship.spec.dockerfile import instructions
 from boxship.spec.dockerfile.instructions import Command, Instruction
 from boxship.spec.dockerfile.words import Variables
@@ -19,7 +20,8 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PORTS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?(?:/([a-zA-Z]+))?", re.ASCII)
-_SIGNAL = re.compile(r"(?:SIG)?[A-Z0-9+-]{1,16}", re.ASCII | re.IGNORECASE)
+_SIGNALS = {each.name.removeprefix("SIG") for each in signals.Signals}
+_REALTIME = re.compile(r"RTM(?:IN(?:\+\d{1,2})?|AX(?:-\d{1,2})?)", re.ASCII)
 
 
 def environment(config: ContainerConfig) -> dict[str, str]:
@@ -75,10 +77,24 @@ def apply(instruction: Instruction, config: ContainerConfig, variables: Variable
         case instructions.Shell():
             return replace(config, shell=[*instruction.words])
         case instructions.Healthcheck():
-            return replace(config, healthcheck=instruction.check)
+            return replace(config, healthcheck=_inherited(instruction.check, config.healthcheck))
         case instructions.OnBuild():
             return replace(config, on_build=[*(config.on_build or ()), instruction.trigger])
     return config
+
+
+def _inherited(check: HealthConfig, before: HealthConfig | None) -> HealthConfig:
+    """Return the check with what it leaves open taken from the one before, as Docker's builder merges them."""
+    if before is None:
+        return check
+    return HealthConfig(
+        test=check.test,
+        interval=check.interval or before.interval,
+        timeout=check.timeout or before.timeout,
+        start_period=check.start_period or before.start_period,
+        start_interval=check.start_interval or before.start_interval,
+        retries=check.retries or before.retries,
+    )
 
 
 def absolute(config: ContainerConfig, path: str) -> str:
@@ -110,6 +126,8 @@ def _volumes(instruction: instructions.Volume, variables: Variables) -> dict[str
 
 def _signal(instruction: instructions.StopSignal, variables: Variables) -> str:
     signal = variables.word(instruction.signal)
-    if not _SIGNAL.fullmatch(signal):
+    name = signal.upper().removeprefix("SIG")
+    number = int(signal) if re.fullmatch(r"\d{1,9}", signal, re.ASCII) else 0
+    if not number and name not in _SIGNALS and not _REALTIME.fullmatch(name):
         raise InvalidInput(f"Invalid signal: {signal}")
     return signal

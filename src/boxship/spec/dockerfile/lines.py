@@ -130,7 +130,9 @@ class _Reader:
             if name in self._directives:
                 raise self._source.error(f"only one {name} parser directive can be used", number)
             if name == "escape" and match[2] not in ("\\", "`"):
-                raise self._source.error(f"invalid ESCAPE '{match[2]}'. Must be ` or \\", number, word=match[2])
+                raise self._source.error(
+                    f"invalid escape token '{match[2]}' does not match ` or \\", number, word=match[2]
+                )
             self._directives[name] = match[2]
 
     def _instruction(self, comments: tuple[str, ...]) -> Line | None:
@@ -183,7 +185,7 @@ class _Reader:
         try:
             if arguments.exec_form(rest) is not None:
                 return ()
-        except arguments.NotStrings:
+        except arguments.Malformed:
             return ()
         return tuple(
             msgspec.structs.replace(begun, data=self._body(begun, line))

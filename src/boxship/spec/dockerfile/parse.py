@@ -9,6 +9,7 @@ from boxship.base.errors import InvalidInput
 from boxship.spec.docker.container import HealthConfig
 from boxship.spec.dockerfile import arguments, instructions
 from boxship.spec.dockerfile.arguments import go_quoted
+from boxship.spec.dockerfile.errors import DockerfileError
 from boxship.spec.dockerfile.instructions import Command, File, Instruction
 from boxship.spec.dockerfile.lines import Heredoc, Line, Source, heredoc, read
 from boxship.spec.dockerfile.suggest import suggest
@@ -19,11 +20,17 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _MINIMUM_NS = 10**6
 _LONGEST_NS = 1 << 63
+_UNREADABLE = "failed to parse Dockerfile: "
 
 
 def parse(text: bytes, name: str = "Dockerfile") -> File:
     """Read a Dockerfile. Raises DockerfileError for whatever is wrong with it."""
-    source = read(text, name)
+    if not text:
+        raise DockerfileError(f"the Dockerfile ({name}) cannot be empty", name=name)
+    try:
+        source = read(text, name)
+    except DockerfileError as exc:
+        raise DockerfileError(_UNREADABLE + str(exc), name=name, line=exc.line, excerpt=exc.excerpt) from exc
     found = tuple(_located(line, source) for line in source.instructions)
     return File(
         name=name,
@@ -52,7 +59,8 @@ def _located(line: Line, source: Source) -> Instruction:
     try:
         return parse_line(line, source.escape)
     except InvalidInput as exc:
-        text = f"dockerfile parse error line {line.line}: {exc}"
+        malformed = isinstance(exc.__cause__, arguments.Malformed)
+        text = f"{_UNREADABLE if malformed else f'dockerfile parse error line {line.line}: '}{exc}"
         if line.keyword == "FROM" and " #" in line.text:
             text += " (a comment must stand on a line of its own: what follows # is taken as arguments here)"
             raise source.error(text, line.line, line.end_line, line.text[line.text.index(" #") + 1 :]) from exc
@@ -158,7 +166,7 @@ def _copy(line: Line, escape: str) -> Instruction:
     words = tuple(arguments.words(line.arguments, escape)) if words is None else words
     if len(words) < 2:
         raise ValueError(
-            f"{line.keyword} requires at least two arguments, but only one was provided. Destination could not be determined."
+            f"{line.keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
         )
     if line.heredocs and heredoc(words[-1]) is not None:
         raise ValueError(f"{line.keyword} cannot accept a heredoc as a destination")
@@ -186,7 +194,7 @@ def _arg(line: Line, escape: str) -> Instruction:
     _Flags(line)
     found = arguments.words(line.arguments, escape)
     if not found:
-        raise ValueError("ARG requires exactly one argument")
+        raise ValueError("ARG requires at least one argument")
     pairs = []
     for word in found:
         name, equals, value = word.partition("=")

@@ -15,13 +15,14 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
 
 
 def distance(one: str, other: str) -> int:
-    """Return how many characters must be put in, taken out or changed to make one of the other."""
+    """Return how many characters must be put in, taken out, changed or swapped with the next to make one of the other."""
+    above: list[int] = []
     row = list(range(len(other) + 1))
     for index, character in enumerate(one, 1):
-        diagonal, row[0] = row[0], index
+        twice, above, row = above, row, [index]
         for place, against in enumerate(other, 1):
-            diagonal, row[place] = (
-                row[place],
-                min(row[place] + 1, row[place - 1] + 1, diagonal + (character != against)),
-            )
+            best = min(above[place] + 1, row[place - 1] + 1, above[place - 1] + (character != against))
+            if index > 1 and place > 1 and character == other[place - 2] and against == one[index - 2]:
+                best = min(best, twice[place - 2] + 1)
+            row.append(best)
     return row[-1]
