@@ -53,12 +53,11 @@ class Assembly:
         self._bases = bases
         self._diff_id = diff_id
         self._images: dict[tuple[int, int], StepImage] = {}
-        self._places = {
-            step.vertex: (stage, number)
-            for stage in plan.stages
-            for number, step in enumerate(stage.steps)
-            if step.vertex
-        }
+        self._places: dict[str, tuple[Stage, int]] = {}
+        for stage in plan.stages:
+            for number, step in enumerate(stage.steps[1:], 1):  # the first one's vertex is another stage's, or an image
+                if step.vertex:
+                    self._places.setdefault(step.vertex, (stage, number))
 
     def image(self, stage: Stage, number: int) -> StepImage:
         """Return the image after the step ``number`` (from 0) of a stage."""

@@ -29,7 +29,10 @@ class ClassicText:
         steps = [step for stage in plan.stages for step in stage.steps]
         self._steps = {number: list(group) for number, group in groupby(steps, key=lambda step: step.number)}
         self._order = list(self._steps)
-        self._numbers = {step.vertex: step.number for step in steps if step.vertex}
+        self._numbers: dict[str, int] = {}
+        for stage in plan.stages:
+            for step in stage.steps[1:]:
+                self._numbers.setdefault(step.vertex, step.number)
         self._waiting: dict[int, list[Message]] = {number: [] for number in self._order}
         self._containers: dict[str, str] = {}  # by vertex
         self._position = -1

@@ -173,7 +173,7 @@ class LayerWriter:
                 if place.exists and not place.is_directory:
                     raise CopyFailed(f"cannot copy to non-directory: {copy.target}")
                 base = self._joined(place.path, source.shown) if copy.parents else place.path
-                self.directory(base, now_ns)
+                self.directory(base, now_ns, chmod=True)
                 self._items(selection, source, base, default)
                 continue
             unpacked = copy.unpack and selection.local and self._unpack(selection, source, place.path, now_ns)
@@ -194,14 +194,14 @@ class LayerWriter:
         self._add(node, place.path, self._owner or Owner(0, 0))
         self._out.write(data + bytes(-len(data) % BLOCK))
 
-    def directory(self, path: str, now_ns: int) -> None:
-        """Write the directories of a resolved path that are missing, 0755 and the owner's."""
+    def directory(self, path: str, now_ns: int, *, chmod: bool = False) -> None:
+        """Write the directories of a resolved path that are missing, 0755 and the owner's; ``chmod`` holds for the last."""
         for missing in self._target.missing(path):
             if missing not in self._made:
                 self._made.add(missing)
                 node = Node(Kind.DIRECTORY, 0o755)
                 node.mtime_ns = now_ns
-                self._add(node, missing, self._owner or Owner(0, 0), chmod=False)
+                self._add(node, missing, self._owner or Owner(0, 0), chmod=chmod and missing == path)
 
     def finish(self) -> None:
         """End the archive."""

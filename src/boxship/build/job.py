@@ -204,12 +204,15 @@ class Job:
 
     def _announce(self, planned: Plan) -> None:
         self._report(planned)
-        steps = {step.vertex: (step.number, stage) for stage in planned.stages for step in stage.steps if step.vertex}
+        steps: dict[str, tuple[int, Stage | None]] = {}
+        for stage in planned.stages:
+            for step in stage.steps:
+                steps.setdefault(step.vertex, (step.number, stage))
         needed = planned.graph.needed(stage.result for stage in planned.stages)
         rows = []
         for each in needed:
-            number, stage = steps.get(each.id, (0, None))
-            shown = (stage.name or str(stage.index)) if stage is not None else ""
+            number, owner = steps.get(each.id, (0, None))
+            shown = (owner.name or str(owner.index)) if owner is not None else ""
             rows.append(Row(vertex=each.id, name=each.name, inputs=each.inputs, step=number, stage=shown))
         self._say(Planned(time_ns=time.time_ns(), vertices=tuple(rows)))
         for warning in planned.warnings:
