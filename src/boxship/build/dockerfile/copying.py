@@ -97,11 +97,12 @@ class Copying:
             raise InvalidInput(f"{keyword} failed: forbidden path outside the build context: {source} ()")
         if self._instruction.parents and "/./" in source:
             kept, _, below = source.partition("/./")
-            return f"{_clean(kept).rstrip('/')}/./{_clean(below).lstrip('/')}"
-        return _clean(source)
+            return f"{clean(kept).rstrip('/')}/./{clean(below).lstrip('/')}"
+        return clean(source)
 
 
-def _clean(path: str) -> str:
+def clean(path: str) -> str:
+    """Return a path from the root, as short as can be; it never leads out of it."""
     return "/" + posixpath.normpath("/" + path).lstrip("/")
 
 

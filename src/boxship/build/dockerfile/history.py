@@ -11,35 +11,36 @@ from boxship.build.plan import SUMMARY
 from boxship.spec.docker.container import ContainerConfig, HealthConfig
 from boxship.spec.dockerfile import instructions
 from boxship.spec.dockerfile.arguments import go_quoted
-from boxship.spec.dockerfile.config import DEFAULT_SHELL, environment
+from boxship.spec.dockerfile.config import DEFAULT_SHELL
 from boxship.spec.dockerfile.instructions import Instruction
+from boxship.spec.dockerfile.words import Variables
 
 _UNITS = ((3600 * 10**9, "h"), (60 * 10**9, "m"))
 
 
-def of_setting(instruction: Instruction, after: ContainerConfig) -> str:
+def of_setting(instruction: Instruction, before: ContainerConfig, after: ContainerConfig, variables: Variables) -> str:
     """Return the text of an instruction that only changes the configuration."""
-    shell = " ".join(after.shell or DEFAULT_SHELL)
+    shell = " ".join(before.shell or DEFAULT_SHELL)
     # Two spaces stand there since the builder joins words, of which one ends in a space.
-    return f"{shell} #(nop)  {_setting(instruction, after)}"
+    return f"{shell} #(nop)  {_setting(instruction, after, variables)}"
 
 
-def _setting(instruction: Instruction, after: ContainerConfig) -> str:
+def _setting(instruction: Instruction, after: ContainerConfig, variables: Variables) -> str:
     match instruction:
         case instructions.Cmd():
             return f"CMD {_quoted(after.cmd)}"
         case instructions.Entrypoint():
             return f"ENTRYPOINT {_quoted(after.entrypoint)}"
         case instructions.Env():
-            return " ".join(["ENV", *_assigned(instruction.pairs, environment(after))])
+            return " ".join(["ENV", *_assigned(instruction.pairs, variables)])
         case instructions.Label():
-            return " ".join(["LABEL", *_assigned(instruction.pairs, after.labels or {})])
+            return " ".join(["LABEL", *_assigned(instruction.pairs, variables)])
         case instructions.Expose():
-            return f"EXPOSE {' '.join(instruction.ports)}"
+            return f"EXPOSE {' '.join(sorted(word for port in instruction.ports for word in variables.words(port)))}"
         case instructions.User():
             return f"USER {after.user}"
         case instructions.Volume():
-            return f"VOLUME [{' '.join(instruction.paths)}]"
+            return f"VOLUME [{' '.join(map(variables.word, instruction.paths))}]"
         case instructions.StopSignal():
             return f"STOPSIGNAL {after.stop_signal}"
         case instructions.Shell():
@@ -55,8 +56,8 @@ def _setting(instruction: Instruction, after: ContainerConfig) -> str:
     return instruction.source.text
 
 
-def _assigned(pairs: Iterable[tuple[str, str]], values: Mapping[str, str]) -> list[str]:
-    return [f"{key}={values.get(key, value)}" for key, value in pairs]
+def _assigned(pairs: Iterable[tuple[str, str]], variables: Variables) -> list[str]:
+    return [f"{variables.word(key)}={variables.word(value)}" for key, value in pairs]
 
 
 def _declared(instruction: instructions.Arg) -> list[str]:

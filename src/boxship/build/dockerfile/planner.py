@@ -221,7 +221,7 @@ class _Working:
                     await self._run(numbered, instruction, variables, is_trigger)
                 case instructions.Arg():
                     instruction = self._scope.declare(instruction, self._config, variables)
-                    self._set(Numbered(numbered.number, instruction), self._config, is_trigger)
+                    self._set(Numbered(numbered.number, instruction), self._config, variables, is_trigger)
                 case instructions.Workdir():
                     self._workdir(numbered, instruction, variables, is_trigger)
                 case _:
@@ -229,7 +229,7 @@ class _Working:
                     if isinstance(instruction, instructions.Entrypoint) and not self._command_given:
                         config = replace(config, cmd=None)
                     self._command_given |= isinstance(instruction, instructions.Cmd)
-                    self._set(numbered, config, is_trigger)
+                    self._set(numbered, config, variables, is_trigger)
         except InvalidInput as exc:
             place = self._source.begin if is_trigger else instruction
             raise located(self._planner._file, place, exc) from exc
@@ -251,9 +251,9 @@ class _Working:
             )
         )
 
-    def _set(self, numbered: Numbered, config: ContainerConfig, is_trigger: bool) -> None:
+    def _set(self, numbered: Numbered, config: ContainerConfig, variables: Variables, is_trigger: bool) -> None:
         instruction = numbered.instruction
-        text = history.of_setting(instruction, config)
+        text = history.of_setting(instruction, self._config, config, variables)
         self._config = config
         author = instruction.author if isinstance(instruction, instructions.Maintainer) else ""
         self._add(numbered, is_trigger, created_by=text, author=author)

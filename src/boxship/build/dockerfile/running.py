@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping
 
 from boxship.base.errors import InvalidInput
+from boxship.build.dockerfile.copying import clean
 from boxship.build.dockerfile.sources import Inputs
 from boxship.build.graph import Mount, Run, Vertex
 from boxship.spec.docker.container import ContainerConfig
@@ -89,7 +90,7 @@ class Running:
             type=options.type,
             target=target,
             input=input,
-            source="" if options.type in ("secret", "ssh", "tmpfs") else posixpath.normpath("/" + options.source),
+            source="" if options.type in ("secret", "ssh", "tmpfs") else clean(options.source),
             read_only=options.read_only,
             id=id,
             sharing=options.sharing or "shared",
