@@ -8,6 +8,7 @@ INVALID = "invalid reference format"
 _LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _HEX = frozenset("0123456789abcdef")
+_HEX_LENGTH = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 
 class Reference:
@@ -56,7 +57,7 @@ def parse(text: str) -> Reference:
     if at and not _is_digest(digest):
         raise ValueError(INVALID)
     if not at and len(text) == 64 and set(text) <= _HEX:
-        raise ValueError(f"{INVALID}: cannot specify 64-byte hexadecimal strings")
+        raise ValueError(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
     head, slash, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not _is_tag(tag):
@@ -66,6 +67,8 @@ def parse(text: str) -> Reference:
         raise ValueError(f"{INVALID}: repository name ({path}) must be lowercase")
     if not all(_is_component(part) for part in path.split("/")) or not _is_domain(domain):
         raise ValueError(INVALID)
+    if digest:
+        _check_algorithm(digest)
     if len(path) > 255:
         raise ValueError("repository name must not be more than 255 characters")
     return Reference(domain, path, tag, digest)
@@ -91,6 +94,16 @@ def _is_tag(text: str) -> bool:
 def _is_digest(text: str) -> bool:
     algorithm, colon, value = text.partition(":")
     return bool(colon and algorithm) and len(value) >= 32 and set(value.lower()) <= _HEX
+
+
+def _check_algorithm(digest: str) -> None:
+    algorithm, _, value = digest.partition(":")
+    if algorithm not in _HEX_LENGTH:
+        raise ValueError("unsupported digest algorithm")
+    if len(value) != _HEX_LENGTH[algorithm]:
+        raise ValueError("invalid checksum digest length")
+    if not set(value) <= _HEX:
+        raise ValueError("invalid checksum digest format")
 
 
 def _is_component(text: str) -> bool:

@@ -47,7 +47,7 @@ def test_latest_is_the_tag_of_a_bare_name_only() -> None:
         ("-x", "invalid reference format"),
         ("a//b", "invalid reference format"),
         ("a___b", "invalid reference format"),
-        ("ab" * 32, "invalid reference format: cannot specify 64-byte hexadecimal strings"),
+        ("ab" * 32, f"invalid repository name ({'ab' * 32}), cannot specify 64-byte hexadecimal strings"),
     ],
 )
 def test_what_is_no_reference_is_refused_in_dockers_words(text, problem) -> None:
