@@ -130,7 +130,7 @@ class Creator:
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
             resolved += step.mounts if step is not None else []
             await mounts.check_sources(resolved)
-            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved, sources.fresh)
+            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved)
             labels = await asyncio.to_thread(self._labels, host)
             spec = ContainerSpec(
                 id=id,

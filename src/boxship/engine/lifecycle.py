@@ -209,6 +209,9 @@ class Lifecycle:
             await self.save(container)
         undo.callback(self._surroundings_left, container, sandbox)
         self._surroundings_entered(container, sandbox)
+        for mount in spec.mounts:
+            if mount.type == "volume":
+                await self._volumes.mount(mount.name, container.id)
         failpoints.hit("start.after-sandbox")
         document = await self._composer.compose(container, self.index)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -220,7 +223,8 @@ class Lifecycle:
             error="",
             oom_killed=False,
             wanted_running=True,
-            stopped_by_user=False,
+            # Until it is back, a daemon that starts anew must not start it in place of what was saved.
+            stopped_by_user=restore is not None,
             stopped_as_unhealthy=False,
             boot_id=self._boot_id,
             started_by=asked,
@@ -249,6 +253,8 @@ class Lifecycle:
         if answer.get("event") != "running":
             error, code = str(answer.get("error", "the shim ended")), int(str(answer.get("code", 128)))
             raise StartFailed(error, code, restore=restore is not None)
+        if restore is not None and container.status.alive:
+            self.set_status(container, stopped_by_user=False)
         failpoints.hit("start.after-running")
         await self._hand_over_late(container)
         await self.save(container)

@@ -138,7 +138,7 @@ class Repair:
         if aside:  # nobody knows which volumes are theirs: what they have they keep
             names = {volume.name for volume in await self._volumes.list({})}
             used |= dict.fromkeys(aside, names)
-        await self._volumes.release_unknown(used)
+        await self._volumes.release_unknown(used, mounted)
 
     async def _end_stray(self, id: str) -> None:
         """Kill a container that no row names: its create or removal was cut off."""

@@ -25,14 +25,24 @@ class VolumeClaims:
         self._claimed: list[str] = []
         self.fresh: set[str] = set()
 
-    async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
+    async def ensure(
+        self,
+        name: str,
+        *,
+        driver: str,
+        labels: Mapping[str, str] = {},
+        options: Mapping[str, str] = {},
+        anonymous: bool = False,
+    ) -> str:
         """Return the host directory of the volume, which this container now uses."""
         try:
             await self._volumes.inspect(name)
         except NotFound:
             self.fresh.add(name)
         marked = {**labels, ANONYMOUS_LABEL: ""} if anonymous else dict(labels)
-        volume = await self._volumes.create(VolumeCreate(name=name, driver=driver, labels=marked))
+        volume = await self._volumes.create(
+            VolumeCreate(name=name, driver=driver, driver_opts=dict(options) or None, labels=marked)
+        )
         await self._volumes.use(volume.name, self._container_id)
         if volume.name not in self._held:
             self._claimed.append(volume.name)
@@ -52,11 +62,12 @@ def fill(
     snapshotter: Snapshotter,
     parent: str,
     mounts: Sequence[ResolvedMount],
-    fresh: Collection[str],
 ) -> None:
-    """Fill those volumes of ``mounts`` that are ``fresh`` with what the snapshot ``parent`` holds there; blocking."""
+    """Fill those volumes of ``mounts`` that are empty with what the snapshot ``parent`` holds there; blocking."""
     wanted = [
-        m for m in mounts if m.type == "volume" and m.name in fresh and "nocopy" not in (*m.mode.split(","), *m.options)
+        m
+        for m in mounts
+        if m.type == "volume" and "nocopy" not in (*m.mode.split(","), *m.options) and volumes.may_be_empty(m.name)
     ]
     if wanted:
         with snapshotter.view(parent) as root_fd:

@@ -26,16 +26,9 @@ def copy_up(volume_fd: int, root_fd: int, path: str) -> bool:
     """
     data_fd = tree.open_directory(DATA, volume_fd)
     try:
-        if os.listdir(data_fd):
+        source_fd = -1 if os.listdir(data_fd) else _source(root_fd, path)
+        if source_fd < 0:
             return False
-        try:
-            flags = os.O_RDONLY | os.O_DIRECTORY
-            resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
-            source_fd = openat2(root_fd, path.lstrip("/") or ".", flags, resolve=resolve)
-        except OSError as exc:
-            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return False
-            raise
         try:
             _stage(volume_fd, source_fd)
         finally:
@@ -43,6 +36,18 @@ def copy_up(volume_fd: int, root_fd: int, path: str) -> bool:
         _move(volume_fd, data_fd)
     finally:
         os.close(data_fd)
+    return True
+
+
+def copy_into(data_fd: int, root_fd: int, path: str) -> bool:
+    """Do the same to the root of another file system, beside which nothing can be staged: what is cut off stays half done."""
+    source_fd = -1 if os.listdir(data_fd) else _source(root_fd, path)
+    if source_fd < 0:
+        return False
+    try:
+        tree.copy(source_fd, data_fd)
+    finally:
+        os.close(source_fd)
     return True
 
 
@@ -56,6 +61,17 @@ def recover(volume_fd: int) -> None:
         _move(volume_fd, data_fd)
     finally:
         os.close(data_fd)
+
+
+def _source(root_fd: int, path: str) -> int:
+    """Open the image's directory ``path``; -1 if there is none."""
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+    try:
+        return openat2(root_fd, path.lstrip("/") or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=resolve)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return -1
+        raise
 
 
 def _stage(volume_fd: int, source_fd: int) -> None:

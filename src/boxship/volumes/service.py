@@ -8,9 +8,12 @@ next start what to finish, and directories that no row knows are left to their o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import re
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,16 @@ from typing import Any
 import msgspec
 
 from boxship.base import clock, ids
-from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
+from boxship.base.errors import Conflict, InvalidInput, NotFound, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate
 from boxship.store import ReadTransaction, Store, Transaction
-from boxship.volumes import copyup, matching, tree
+from boxship.volumes import copyup, matching, mounting, tree
+from boxship.volumes import options as driver_options
 from boxship.volumes.matching import Filters
 
 KIND = "volume"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_OPTIONS = frozenset(("type", "o", "device", "size"))
 
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
@@ -44,6 +47,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created_ns: int
     labels: dict[str, str] | None = None
+    options: dict[str, str] | None = None
     users: list[str] = []
     removing: bool = False
 
@@ -67,6 +71,8 @@ class VolumeService:
         self._now_ns = now_ns
         self._emit = emit
         self._changing = asyncio.Lock()  # directories follow their rows one change at a time
+        self._holders: dict[str, set[str]] = defaultdict(set)  # containers that run with the volume mounted
+        self._mounting: dict[str, threading.Lock] = defaultdict(threading.Lock)  # a server may not answer: one a volume
 
     # -- what the API asks -------------------------------------------------------------------------------------------
 
@@ -95,7 +101,7 @@ class VolumeService:
             name = ids.new_id()
             labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         _check(name, request)
-        row = _Row(name=name, created_ns=self._now_ns(), labels=labels)
+        row = _Row(name=name, created_ns=self._now_ns(), labels=labels, options=request.driver_opts)
 
         def insert(tx: Transaction) -> _Row:
             present = _get(tx, name)
@@ -181,8 +187,37 @@ class VolumeService:
         }
         self._emit(KIND, "mount", name, attributes)
 
+    async def mount(self, name: str, container_id: str) -> None:
+        """Mount what the options of a volume name, for a container that starts; :meth:`unmounted` ends it.
+
+        Raises NotFound, SystemFailure in Docker's words when it can't be mounted.
+        """
+        with self._store.read() as tx:
+            row = _existing(tx, name)
+        wanted = driver_options.mount_options(row.options or {})
+        if wanted is None:
+            return
+        path = self.mountpoint(name)
+
+        def work() -> None:
+            with self._mounting[name]:
+                mounting.attach(path, wanted)
+                self._holders[name].add(container_id)
+
+        try:
+            await asyncio.to_thread(work)
+        except OSError as exc:
+            data = f", data: {wanted.data}" if wanted.data else ""
+            call = f"mount {wanted.device}:{path}, flags: {wanted.flags:#x}{data}"
+            reason = f"{call}: {os.strerror(exc.errno or 0).lower()}"
+            text = f"error while mounting volume '{path}': failed to mount local volume: {reason}"
+            raise SystemFailure(driver_options.without_secrets(text)) from exc
+
     def unmounted(self, name: str, container_id: str) -> None:
         """Note that a container has a volume no more, since it ended."""
+        if name in self._holders:
+            self._holders[name].discard(container_id)
+            asyncio.get_running_loop().run_in_executor(None, self._unmount_unheld, name)
         self._emit(KIND, "unmount", name, {"driver": "local", "container": container_id})
 
     async def unuse(self, name: str, container_id: str) -> None:
@@ -195,10 +230,10 @@ class VolumeService:
 
         await self._store.write(drop)
 
-    async def release_unknown(self, used: Mapping[str, Collection[str]]) -> None:
-        """Bring rows and directories to one state, once at start.
+    async def release_unknown(self, used: Mapping[str, Collection[str]], running: Collection[str] = ()) -> None:
+        """Bring rows, directories and mounts to one state, once at start.
 
-        ``used`` has for each container the names of its volumes. Forgets all other users, finishes removals and copy-ups
+        ``used`` has for each container the names of its volumes, ``running`` those containers that live. Forgets all other users, finishes removals and copy-ups
         that were cut off, makes the directories of rows that were cut off before. Raises SystemFailure.
         """
 
@@ -211,6 +246,9 @@ class VolumeService:
 
         async with self._changing:
             rows = await self._store.write(drop)
+            for container_id in running:
+                for name in used.get(container_id, ()):
+                    self._holders[name].add(container_id)
             try:
                 await asyncio.to_thread(self._recover, rows)
             except OSError as exc:
@@ -219,12 +257,28 @@ class VolumeService:
                 if row.removing:
                     await self._store.write(functools.partial(self._delete_row, row.name))
 
+    def may_be_empty(self, name: str) -> bool:
+        """Tell whether :meth:`copy_up` could have something to do; blocking. What is to be mounted may be anything."""
+        with self._store.read() as tx:
+            row = _get(tx, name)
+        if row is None or driver_options.mount_options(row.options or {}) is not None:
+            return row is not None
+        try:
+            with os.scandir(self.mountpoint(name)) as entries:
+                return next(entries, None) is None
+        except OSError:
+            return True  # copy_up says what is wrong
+
     def copy_up(self, name: str, root_fd: int, path: str) -> bool:
         """Fill an empty volume with the content, owner and mode of the image's directory ``path``; blocking.
 
         Returns False when the volume has content or the image no such directory. Raises SystemFailure.
         """
         try:
+            with self._store.read() as tx:
+                wanted = driver_options.mount_options(_existing(tx, name).options or {})
+            if wanted is not None:
+                return self._copy_up_mounted(name, wanted, root_fd, path)
             fd = tree.open_directory(self._directory(name))
             try:
                 return copyup.copy_up(fd, root_fd, path)
@@ -232,6 +286,27 @@ class VolumeService:
                 os.close(fd)
         except OSError as exc:
             raise SystemFailure(f"failed to copy {path} of the image into volume {name}: {exc.strerror}") from exc
+
+    def _copy_up_mounted(self, name: str, wanted: driver_options.MountOptions, root_fd: int, path: str) -> bool:
+        data = self.mountpoint(name)
+        with self._mounting[name]:
+            mounting.attach(data, wanted)
+            try:
+                fd = tree.open_directory(data)
+                try:
+                    return copyup.copy_into(fd, root_fd, path)
+                finally:
+                    os.close(fd)
+            finally:
+                if not self._holders[name]:
+                    mounting.detach(data)
+
+    def _unmount_unheld(self, name: str) -> None:
+        """Unmount a volume that no running container has; what resists is left to the next start."""
+        with self._mounting[name]:
+            if not self._holders[name]:
+                with contextlib.suppress(OSError):
+                    mounting.detach(self.mountpoint(name))
 
     # -- parts of the above ------------------------------------------------------------------------------------------
 
@@ -266,7 +341,11 @@ class VolumeService:
 
     def _volume(self, row: _Row) -> Volume:
         return Volume(
-            created_at=_seconds(row.created_ns), labels=row.labels, mountpoint=self.mountpoint(row.name), name=row.name
+            created_at=_seconds(row.created_ns),
+            labels=row.labels,
+            mountpoint=self.mountpoint(row.name),
+            name=row.name,
+            options=row.options,
         )
 
     def _delete_row(self, name: str, tx: Transaction) -> None:
@@ -293,6 +372,7 @@ class VolumeService:
     def _set_aside(self, name: str) -> str | None:
         """Rename a volume's directory to a name that no volume can have; return that, None when it is gone."""
         trash = tree.trash_name()
+        mounting.detach(self._directory(name))
         try:
             os.rename(self._directory(name), self._directory(trash))
         except FileNotFoundError:
@@ -311,6 +391,8 @@ class VolumeService:
             if row.removing:
                 self._set_aside(row.name)
                 continue
+            if row.options and not self._holders[row.name]:
+                mounting.detach(self._directory(row.name))
             self._make_directory(row.name)
             fd = tree.open_directory(self._directory(row.name))
             try:
@@ -319,6 +401,7 @@ class VolumeService:
                 os.close(fd)
         if Path(self._root).is_dir():
             for path in Path(self._root).glob(f"{tree.TRASH}*"):
+                mounting.detach(str(path))
                 self._remove_tree(path.name)
 
     def _size(self, name: str) -> int:
@@ -355,10 +438,7 @@ def _check(name: str, request: VolumeCreate) -> None:
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
-    for option in request.driver_opts or {}:
-        if option not in _OPTIONS:
-            raise InvalidInput(f'create {name}: invalid option: "{option}"')
-        raise NotSupported(f'create {name}: the option "{option}" of the local driver is not supported')
+    driver_options.check(name, request.driver_opts or {})
 
 
 def _get(tx: ReadTransaction, name: str) -> _Row | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported
+from boxship.base.errors import Conflict, InvalidInput, NotFound
 from boxship.spec.docker.volume import VolumeCreate
 from boxship.store import Store
 from boxship.volumes import VolumeService
@@ -62,7 +62,11 @@ def test_an_anonymous_volume_has_64_digits_and_a_label(volumes):
         (VolumeCreate(name="ok\n"), InvalidInput, "includes invalid characters"),
         (VolumeCreate(name="yy", driver="foo"), NotFound, 'looking up volume plugin foo: plugin "foo" not found'),
         (VolumeCreate(name="t2", driver_opts={"bogus": "1"}), InvalidInput, 'create t2: invalid option: "bogus"'),
-        (VolumeCreate(name="t1", driver_opts={"type": "nfs"}), NotSupported, 'create t1: the option "type"'),
+        (
+            VolumeCreate(name="t1", driver_opts={"type": "nfs"}),
+            InvalidInput,
+            'create t1: missing required option: "device"',
+        ),
     ],
 )
 def test_create_refuses_bad_requests(volumes, request_, error, text):

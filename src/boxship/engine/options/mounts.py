@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from boxship.base.errors import InvalidInput, NotSupported, SystemFailure
+from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.ids import new_id
 from boxship.engine.model import ResolvedMount
 from boxship.engine.rootfs import threads
@@ -25,8 +25,16 @@ _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 class VolumeSource(Protocol):
     """What mounts need of the volumes: a directory by name, made when it does not exist."""
 
-    async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
-        """Return the host directory of the volume."""
+    async def ensure(
+        self,
+        name: str,
+        *,
+        driver: str,
+        labels: Mapping[str, str] = {},
+        options: Mapping[str, str] = {},
+        anonymous: bool = False,
+    ) -> str:
+        """Return the host directory of the volume; labels and options are those of one that is made."""
 
 
 async def resolve(
@@ -146,7 +154,7 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
     driver = host.volume_driver or "local"
-    directory = await volumes.ensure(source, driver=driver, labels={}, anonymous=False)
+    directory = await volumes.ensure(source, driver=driver)
     return ResolvedMount(
         type="volume",
         source=directory,
@@ -192,16 +200,16 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
         case "volume":
             options = wanted.volume_options or {}
             driver = str((options.get("DriverConfig") or {}).get("Name") or "local")
-            for option in (options.get("DriverConfig") or {}).get("Options") or {}:
-                raise NotSupported(
-                    f'create {wanted.source}: the option "{option}" of the local driver is not supported'
-                )
             subpath = str(options.get("Subpath") or "")
             if subpath.startswith("/") or ".." in subpath.split("/"):
                 raise InvalidInput(f'{where}: must not be absolute or contain "..": {subpath}')
             name = wanted.source or new_id()
             directory = await volumes.ensure(
-                name, driver=driver, labels=options.get("Labels") or {}, anonymous=not wanted.source
+                name,
+                driver=driver,
+                labels=options.get("Labels") or {},
+                options=(options.get("DriverConfig") or {}).get("Options") or {},
+                anonymous=not wanted.source,
             )
             return ResolvedMount(
                 type="volume",
@@ -229,7 +237,7 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
 
 async def _anonymous(target: str, volumes: VolumeSource) -> ResolvedMount:
     name = new_id()
-    directory = await volumes.ensure(name, driver="local", labels={}, anonymous=True)
+    directory = await volumes.ensure(name, driver="local", anonymous=True)
     return ResolvedMount(
         type="volume", source=directory, target=target, name=name, driver="local", propagation="", anonymous=True
     )

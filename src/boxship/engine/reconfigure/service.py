@@ -268,7 +268,7 @@ class Reconfigurer:
         await mounts.make_sources(added, self._settings.owner)
         parent = await asyncio.to_thread(self._snapshotter.parent, container.id)
         if parent is not None:
-            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, added, claims.fresh)
+            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, added)
         return added
 
     def _change_ports(

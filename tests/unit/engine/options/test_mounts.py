@@ -16,7 +16,15 @@ from boxship.spec.docker.container import HostConfig, Mount
 
 
 class FakeVolumes:
-    async def ensure(self, name: str, *, driver: str, labels: Mapping[str, str], anonymous: bool) -> str:
+    async def ensure(
+        self,
+        name: str,
+        *,
+        driver: str,
+        labels: Mapping[str, str] = {},
+        options: Mapping[str, str] = {},
+        anonymous: bool = False,
+    ) -> str:
         return f"/volumes/{name}/_data"
 
 
