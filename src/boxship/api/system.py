@@ -41,7 +41,6 @@ class SystemRoutes:
             Route("GET", "/info", self.info, Level.READ, kind),
             Route("GET", "/events", self.events, Level.READ, kind),
             Route("GET", "/system/df", self.disk_usage, Level.READ, kind),
-            Route("POST", "/build/prune", self.prune_build_cache, Level.ADMIN, kind),
         ]
 
     async def ping(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
@@ -67,10 +66,6 @@ class SystemRoutes:
             for summary in usage.values():
                 summary.pop("Items", None)
         return answers.document(usage)
-
-    async def prune_build_cache(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
-        """POST /build/prune, the last step of ``docker system prune``; without a builder there is no cache."""
-        return answers.document({"CachesDeleted": None, "SpaceReclaimed": 0})
 
     async def events(self, call: Call) -> web.StreamResponse:
         """GET /events."""

@@ -55,13 +55,14 @@ class Cache:
 
     def records(self) -> Mapping[str, Record]:
         """Return all records by id."""
-        return self._records
+        return dict(self._records)
 
     def explain(self, key: Key) -> str:
         """Say which input keeps an earlier result from being used; blocks."""
-        alike = [(id, record) for id, record in self._records.items() if record.subject == key.subject]
+        known = self.records()
+        alike = [(id, record) for id, record in known.items() if record.subject == key.subject]
         if not alike:
-            beside = [record for record in self._records.values() if record.inputs.get(BASE) == key.inputs.get(BASE)]
+            beside = [record for record in known.values() if record.inputs.get(BASE) == key.inputs.get(BASE)]
             if not beside:
                 return "nothing was built on this base before"
             return f"the instruction is new here; before there was: {max(beside, key=_age).description}"
@@ -74,6 +75,16 @@ class Cache:
             said.append(self._explain_files(id, key))
         said += [f"{name} changed" for name in changed if name not in (BASE, FILES)]
         return "; ".join(said) or "its layers are gone"
+
+    def announce(self, key: Key, record: Record) -> None:
+        """Let other builds find a result at once; it is gone with the process unless :meth:`keep` follows."""
+        self._records[key.digest] = record
+
+    def withdraw(self, found: Sequence[tuple[Key, Record]]) -> None:
+        """Forget what was announced and could not be kept."""
+        for key, record in found:
+            if self._records.get(key.digest) is record:
+                del self._records[key.digest]
 
     def keep(self, found: Sequence[tuple[Key, Record]], used: Iterable[str]) -> None:
         """Write new records, and that others were used; durable, blocks. Their layers must be held by the caller."""

@@ -172,8 +172,13 @@ class Job:
         if image is not None:
             images.pop(image.id, None)
             images[image.id] = NewImage(image.document, image.layers, names, image.parent)
-        await asyncio.to_thread(session.addition.commit, list(images.values()))
-        await asyncio.to_thread(self._service.cache.keep, solver.found, solver.used)
+        cache = self._service.cache
+        try:
+            await asyncio.to_thread(session.addition.commit, list(images.values()))
+            await asyncio.to_thread(cache.keep, solver.found, solver.used)
+        except BaseException:
+            cache.withdraw(solver.found)
+            raise
 
     # beginnings
 

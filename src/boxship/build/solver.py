@@ -92,7 +92,9 @@ class Solver:
             return result
         reason = "asked for" if vertex.uncached else await asyncio.to_thread(self._cache.explain, work.key)
         result = await work.carry_out()
-        self.found.append((work.key, _record(work.key, vertex, result)))
+        made = _record(work.key, vertex, result)
+        self.found.append((work.key, made))
+        self._cache.announce(work.key, made)
         self._end(vertex, result, reason)
         return result
 
