@@ -18,9 +18,9 @@ from boxship.spec.dockerfile.words import Variables
 _UNITS = ((3600 * 10**9, "h"), (60 * 10**9, "m"))
 
 
-def of_setting(instruction: Instruction, before: ContainerConfig, after: ContainerConfig, variables: Variables) -> str:
+def of_setting(instruction: Instruction, after: ContainerConfig, variables: Variables) -> str:
     """Return the text of an instruction that only changes the configuration."""
-    shell = " ".join(before.shell or DEFAULT_SHELL)
+    shell = " ".join(after.shell or DEFAULT_SHELL)
     # Two spaces stand there since the builder joins words, of which one ends in a space.
     return f"{shell} #(nop)  {_setting(instruction, after, variables)}"
 
