@@ -1,6 +1,6 @@
 """The Dockerfile frontend: a Dockerfile and the arguments of a build in, a ``plan.Plan`` out; pure but for what ``Resolve`` does.
 
-``parse`` reads a file, ``plan`` decides a build, ``lint.check`` says what Docker's rules find. The language itself (lines,
+``parse`` reads a file, ``plan`` decides a build, ``lint`` finds what Docker's rules find, and a plan carries it. The language itself (lines,
 words, instructions, what they do to a configuration) is ``spec.dockerfile``, ``.dockerignore`` is ``spec.docker.ignorefile``
 (here as ``ignore``): the command line and ``commit --change`` use these too.
 """

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from boxship.spec.docker.container import ContainerConfig
+from boxship.spec.docker.ignorefile import Patterns
 
 
 class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,8 @@ class PlanOptions(msgspec.Struct, frozen=True, kw_only=True):
     no_cache_filter: tuple[str, ...] = ()  # names of stages
     labels: Mapping[str, str] = {}
     network: str = ""  # "none" and "host" hold for every RUN that says nothing else
+    ignored: Patterns | None = None  # .dockerignore of the context, for the linter
+    check_only: bool = False  # findings never fail: they are what is wanted
     contexts: Mapping[str, str] = {}  # --build-context: name to docker-image://... or anything else, which is a context
 
 

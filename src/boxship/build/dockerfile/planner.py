@@ -7,7 +7,7 @@ import asyncio
 from msgspec.structs import replace
 
 from boxship.base.errors import InvalidInput
-from boxship.build.dockerfile import copying, history, running
+from boxship.build.dockerfile import copying, history, lint, running
 from boxship.build.dockerfile.options import Base, PlanOptions, Resolve
 from boxship.build.dockerfile.scope import Arguments, Scope
 from boxship.build.dockerfile.sources import Inputs
@@ -24,6 +24,7 @@ from boxship.build.plan import Warning as Finding
 from boxship.spec.docker.container import ContainerConfig
 from boxship.spec.dockerfile import config as effects
 from boxship.spec.dockerfile import instructions
+from boxship.spec.dockerfile.arguments import go_quoted
 from boxship.spec.dockerfile.instructions import File, Instruction
 from boxship.spec.dockerfile.lines import read
 from boxship.spec.dockerfile.parse import parse_line
@@ -65,8 +66,17 @@ class _Planner:
         made = Plan(self._graph, stages, self._stages[target.index], target.last + len(self._options.labels))
         made.arguments = tuple(heads)
         made.unused_args = self._arguments.unused()
-        made.warnings = tuple(self._warnings)
+        made.warnings = self._findings()
         return made
+
+    def _findings(self) -> tuple[Finding, ...]:
+        """Return what the linter and the planning found. Raises DockerfileError when the file says that it fails the build."""
+        options = self._options
+        settings = lint.Settings.parse(options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") or self._file.check)
+        found = lint.check(self._division, settings, planned=self._warnings, ignored=options.ignored)
+        if found and settings.error and not options.check_only:
+            raise lint.failure(self._file, found)
+        return tuple(found)
 
     def _global(self, step: Numbered) -> Step:
         instruction = step.instruction
@@ -140,6 +150,7 @@ class _Planner:
                 config, result = ContainerConfig(), inputs.context(reference)
             else:
                 found = await self._base(image, platform, source.label)
+                self._check_platform(source, image, found.platform, platform)
                 config, base, platform = found.config, found.id, found.platform or platform
                 result = inputs.image(image, found, self._name(source, 1, source.begin))
         self._scopes[source.index] = scope
@@ -160,6 +171,11 @@ class _Planner:
             result=working.result.id,
             config=working.steps[-1].config,
         )
+
+    def _check_platform(self, source: StageSource, image: str, found: str, wanted: str) -> None:
+        if found and found.split("/")[:2] != wanted.split("/")[:2]:
+            text = f"Base image {image} was pulled with platform {go_quoted(found)}, expected {go_quoted(wanted)} for current build"
+            self._warn("BaseImagePlatformMismatch", text, source.begin)
 
     def _name(self, stage: StageSource, position: int, instruction: Instruction) -> str:
         many = f"{stage.label} " if len(self._division.stages) > 1 else ""
@@ -253,7 +269,7 @@ class _Working:
 
     def _set(self, numbered: Numbered, config: ContainerConfig, variables: Variables, is_trigger: bool) -> None:
         instruction = numbered.instruction
-        text = history.of_setting(instruction, self._config, config, variables)
+        text = history.of_setting(instruction, config, variables)
         self._config = config
         author = instruction.author if isinstance(instruction, instructions.Maintainer) else ""
         self._add(numbered, is_trigger, created_by=text, author=author)

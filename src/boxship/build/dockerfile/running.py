@@ -13,7 +13,7 @@ from boxship.spec.docker.container import ContainerConfig
 from boxship.spec.dockerfile import config as effects
 from boxship.spec.dockerfile import instructions
 from boxship.spec.dockerfile.instructions import Command
-from boxship.spec.dockerfile.lines import heredoc
+from boxship.spec.dockerfile.lines import heredoc, text_only
 from boxship.spec.dockerfile.mounts import MountOptions, mount_origin, parse_mount
 from boxship.spec.dockerfile.words import Variables
 
@@ -31,7 +31,8 @@ class Running:
         self._mounts = [parse_mount(text, variables.word) for text in instruction.mounts]
         self._origins = [mount_origin(text) for text in instruction.mounts]
         self._script = self._own_interpreter()
-        self.argv = [self._script[0]] if self._script else effects.argv(config, self._command())
+        argv = [self._script[0]] if self._script else effects.argv(config, self._command())
+        self.argv = [text_only(word) for word in argv]
         if not self.argv:
             raise InvalidInput("RUN requires at least one argument")
 

@@ -19,7 +19,8 @@ from boxship.spec.dockerfile.words import Variables
 DEFAULT_SHELL = ("/bin/sh", "-c")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-_PORTS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?(?:/([a-zA-Z]+))?", re.ASCII)
+# An address and a port of the host may stand before, as in docker run; they say nothing in an image.
+_PORTS = re.compile(r"(?:[0-9A-Fa-f.:\[\]]*:)?(\d{1,9})(?:-(\d{1,9}))?(?:/([a-zA-Z]+))?", re.ASCII)
 _SIGNALS = {each.name.removeprefix("SIG") for each in signals.Signals}
 _REALTIME = re.compile(r"RTM(?:IN(?:\+\d{1,2})?|AX(?:-\d{1,2})?)", re.ASCII)
 

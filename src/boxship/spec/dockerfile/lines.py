@@ -64,7 +64,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(data: bytes, name: str = "Dockerfile") -> Source:
-    """Split a Dockerfile into instructions. Bytes that are not UTF-8 are kept as ``os.fsdecode`` does. Raises DockerfileError."""
+    """Split a Dockerfile into instructions. Raises DockerfileError.
+
+    Bytes that are not UTF-8 are kept in heredocs, as ``os.fsdecode`` does, and replaced elsewhere.
+    """
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     raw = text.split("\n")
     if raw and not raw[-1]:
@@ -97,7 +100,7 @@ class _Reader:
         while self._position < len(self._raw):
             stripped = self._source.lines[self._position].lstrip()
             if stripped.startswith("#"):
-                comment = stripped[1:].strip()
+                comment = text_only(stripped[1:].strip())
                 comments = [*comments, comment] if comment else []
                 self._position += 1
             elif not stripped:
@@ -133,7 +136,8 @@ class _Reader:
                 raise self._source.error(
                     f"invalid escape token '{match[2]}' does not match ` or \\", number, word=match[2]
                 )
-            self._directives[name] = match[2]
+            self._directives[name] = text_only(match[2])
+            self._position = number
 
     def _instruction(self, comments: tuple[str, ...]) -> Line | None:
         first = self._position
@@ -150,7 +154,7 @@ class _Reader:
                 continue
             text, continued = self._unbroken(line)
             pieces.append(text)
-        joined = "".join(pieces).strip()
+        joined = text_only("".join(pieces).strip())
         if not joined:
             return None
         written, rest = arguments.split_keyword(joined)
@@ -200,6 +204,11 @@ class _Reader:
             if (end.lstrip("\t") if begun.chomp else end) == begun.name:
                 return "".join(f"{each}\n" for each in self._raw[start : self._position - 1])
         raise self._source.error("unterminated heredoc", line, len(self._raw), f"<<{begun.name}")
+
+
+def text_only(text: str) -> str:
+    """Return the text with the replacement character for bytes that are not UTF-8: no JSON document could hold them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def heredoc(word: str) -> Heredoc | None:

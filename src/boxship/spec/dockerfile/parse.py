@@ -11,7 +11,7 @@ from boxship.spec.dockerfile import arguments, instructions
 from boxship.spec.dockerfile.arguments import go_quoted
 from boxship.spec.dockerfile.errors import DockerfileError
 from boxship.spec.dockerfile.instructions import Command, File, Instruction
-from boxship.spec.dockerfile.lines import Heredoc, Line, Source, heredoc, read
+from boxship.spec.dockerfile.lines import Heredoc, Line, Source, heredoc, read, text_only
 from boxship.spec.dockerfile.suggest import suggest
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*", re.ASCII)
@@ -327,7 +327,7 @@ def _on_build(line: Line, _: str) -> Instruction:
         raise ValueError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger in ("MAINTAINER", "FROM"):
         raise ValueError(f"{trigger} isn't allowed as an ONBUILD trigger")
-    return instructions.OnBuild(source=line, trigger=line.arguments + _with_bodies(line.heredocs))
+    return instructions.OnBuild(source=line, trigger=text_only(line.arguments + _with_bodies(line.heredocs)))
 
 
 def _with_bodies(heredocs: tuple[Heredoc, ...]) -> str:

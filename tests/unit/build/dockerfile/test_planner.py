@@ -96,7 +96,7 @@ HISTORY = r"""/bin/sh -c #(nop)  ARG V
 /bin/sh -c #(nop)  LABEL a=b c d= e=x y
 /bin/sh -c #(nop)  VOLUME [/v /wb]
 /bin/sh -c #(nop)  VOLUME [/y z]
-/bin/sh -c #(nop)  SHELL [/bin/sh -e -c]
+/bin/sh -e -c #(nop)  SHELL [/bin/sh -e -c]
 |2 D=/over V=1 /bin/sh -e -c true
 /bin/sh -e -c #(nop)  CMD ["/bin/sh" "-e" "-c" "z"]
 /bin/sh -e -c #(nop)  MAINTAINER me $A
