@@ -30,7 +30,13 @@ from boxship.spec.docker.container import (
     WaitResult,
 )
 from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
-from boxship.spec.docker.network import NetworkInspect
+from boxship.spec.docker.network import (
+    NetworkConnect,
+    NetworkCreate,
+    NetworkCreated,
+    NetworkDisconnect,
+    NetworkInspect,
+)
 from boxship.spec.docker.registry import AuthConfig
 from boxship.spec.docker.system import EventMessage, Info, Version
 from boxship.spec.docker.volume import Volume, VolumeCreate
@@ -373,9 +379,17 @@ class Networks(Protocol):
 
     async def inspect(self, ref: str) -> NetworkInspect: ...
 
+    async def create(self, request: NetworkCreate) -> NetworkCreated: ...
+
     async def remove(self, ref: str) -> None: ...
 
     async def prune(self, filters: Filters) -> dict[str, Any]: ...
+
+    async def connect(self, ref: str, request: NetworkConnect) -> None:
+        """Put a container into a network, now if it runs, and at its starts."""
+
+    async def disconnect(self, ref: str, request: NetworkDisconnect) -> None:
+        """Take a container out of a network, now and at its starts."""
 
 
 class Volumes(Protocol):

@@ -8,6 +8,7 @@ from boxship.api import answers, versions
 from boxship.api.backend import Networks
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
+from boxship.spec.docker.network import NetworkConnect, NetworkCreate, NetworkDisconnect
 
 
 class NetworkRoutes:
@@ -21,7 +22,10 @@ class NetworkRoutes:
         kind = Kind.NETWORK
         return [
             Route("GET", "/networks", self.list, Level.READ, kind),
+            Route("POST", "/networks/create", self.create, Level.ADMIN, kind),
             Route("POST", "/networks/prune", self.prune, Level.ADMIN, kind),
+            Route("POST", "/networks/{id*}/connect", self.connect, Level.OPERATE, kind),
+            Route("POST", "/networks/{id*}/disconnect", self.disconnect, Level.OPERATE, kind),
             Route("GET", "/networks/{id*}", self.inspect, Level.READ, kind),
             Route("DELETE", "/networks/{id*}", self.remove, Level.ADMIN, kind),
         ]
@@ -35,6 +39,20 @@ class NetworkRoutes:
         """GET /networks/{id}."""
         found = await self._networks.inspect(call.params["id"])
         return answers.document(versions.reshape("network", call.version, found))
+
+    async def create(self, call: Call) -> web.StreamResponse:
+        """POST /networks/create."""
+        return answers.document(await self._networks.create(await call.json(NetworkCreate)), status=201)
+
+    async def connect(self, call: Call) -> web.StreamResponse:
+        """POST /networks/{id}/connect."""
+        await self._networks.connect(call.params["id"], await call.json(NetworkConnect))
+        return web.Response()
+
+    async def disconnect(self, call: Call) -> web.StreamResponse:
+        """POST /networks/{id}/disconnect."""
+        await self._networks.disconnect(call.params["id"], await call.json(NetworkDisconnect))
+        return web.Response()
 
     async def remove(self, call: Call) -> web.StreamResponse:
         """DELETE /networks/{id}."""

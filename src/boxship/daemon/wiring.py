@@ -23,6 +23,7 @@ from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
 from boxship.daemon.registries import Registries
 from boxship.engine.checkpoints.service import CheckpointService
+from boxship.engine.connecting import ContainerNetworks
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.containers import ContainerService
 from boxship.engine.creation import Creator
@@ -188,6 +189,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     rows = ContainerRows(store)
     index = ContainerIndex()
     volumes = VolumeService(store, f"{settings.data_root}/volumes", emit=events.emit, owner=settings.owner)
+    dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
     networks = NetworkService(
         store=store,
         exec_root=settings.exec_root,
@@ -196,8 +198,8 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         namespaces=launcher,
         emit=events.emit,
         identity=identity,
+        dns=dns,
     )
-    dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
     composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns, apparmor=DefaultProfile())
 
     def users() -> list[ImageUser]:
@@ -221,6 +223,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         volumes=volumes,
         files=files,
         index=index,
+        network_name=networks.name_of,
         emit=emit,
     )
     execs = ExecService(index, emit, process)
@@ -341,7 +344,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         remotes=images.remote,
         shipping=images.shipping,
         system=system,
-        networks=networks,
+        networks=ContainerNetworks(networks, lifecycle=lifecycle, rows=rows, composer=composer),
         volumes=volumes,
         disk=disk,
         builds=builds,
@@ -446,6 +449,9 @@ def network_options(config: DaemonConfig) -> NetworkOptions:
         ip_masq=config.ip_masq,
         iptables=config.iptables,
         userland_proxy=config.userland_proxy,
+        ipv6=config.ipv6,
+        fixed_cidr_v6=config.fixed_cidr_v6 or "",
+        ip6tables=config.ip6tables,
     )
     if config.default_address_pools:
         pools = tuple(AddressPool(base=base, size=size) for base, size in config.default_address_pools)

@@ -14,6 +14,7 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
+from boxship.engine import networking
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health import policy as health_policy
@@ -53,6 +54,7 @@ class Creator:
         volumes: VolumeService,
         files: ContainerFiles,
         index: ContainerIndex,
+        network_name: networking.NetworkName,
         emit: Emit,
     ) -> None:
         self._settings = settings
@@ -63,6 +65,7 @@ class Creator:
         self._volumes = volumes
         self._files = files
         self._index = index
+        self._network_name = network_name
         self._emit = emit
 
     async def create(
@@ -97,7 +100,7 @@ class Creator:
         health_policy.check(user_config.healthcheck)
         host, warnings = limits.fit(host, self._sysinfo)
         oci.capabilities(host)
-        request.check_endpoints(wanted.networking_config)
+        endpoints = networking.endpoints(host, wanted.networking_config, self._network_name)
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
         image = step.image if step is not None else self._images.resolve(user_config.image, platform)
@@ -139,9 +142,8 @@ class Creator:
                 image_id=image.id,
                 config=config,
                 host_config=host,
-                endpoints={k: v for k, v in (wanted.networking_config.endpoints_config or {}).items() if v}
-                if wanted.networking_config
-                else {},
+                endpoints=endpoints,
+                endpoints_complete=True,
                 path=path,
                 args=args,
                 mounts=resolved,

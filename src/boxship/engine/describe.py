@@ -10,6 +10,7 @@ import msgspec
 from boxship.base import clock
 from boxship.base.errors import InvalidInput
 from boxship.base.moments import parse_moment
+from boxship.engine import networking
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.health.policy import Health
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
@@ -305,7 +306,7 @@ def _passes(container: Container, filters: Mapping[str, Sequence[str]], ancestor
 
 
 def _network_names(spec: ContainerSpec, status: ContainerStatus) -> set[str]:
-    names = {spec.host_config.network_mode}
+    names = {spec.host_config.network_mode, *networking.connections(spec)}
     if status.sandbox:
         for endpoint in status.sandbox.endpoints:
             names |= {endpoint.network, endpoint.network_id}
@@ -354,24 +355,22 @@ def _health(health: Health) -> HealthDocument:
 
 
 def _endpoints(spec: ContainerSpec, sandbox: Sandbox | None) -> dict[str, EndpointSettings]:
-    mode = spec.host_config.network_mode
-    if mode.startswith("container:"):
-        return {}
-    wanted = spec.endpoints.get(mode, EndpointSettings())
-    if sandbox is None or not sandbox.endpoints:
-        return {mode: wanted}
-    return {
-        endpoint.network: msgspec.structs.replace(
-            wanted,
+    found = dict(networking.connections(spec))
+    for endpoint in sandbox.endpoints if sandbox else ():
+        found[endpoint.network] = msgspec.structs.replace(
+            found.get(endpoint.network, EndpointSettings()),
             network_id=endpoint.network_id,
             endpoint_id=endpoint.endpoint_id,
             gateway=endpoint.gateway,
             ip_address=endpoint.address,
             ip_prefix_len=endpoint.prefix_length,
             mac_address=endpoint.mac_address,
+            ipv6_gateway=endpoint.gateway_v6,
+            global_ipv6_address=endpoint.address_v6,
+            global_ipv6_prefix_len=endpoint.prefix_length_v6,
+            dns_names=endpoint.names or None,
         )
-        for endpoint in sandbox.endpoints
-    }
+    return found
 
 
 def _network_settings(spec: ContainerSpec, sandbox: Sandbox | None) -> NetworkSettings:
@@ -383,7 +382,7 @@ def _network_settings(spec: ContainerSpec, sandbox: Sandbox | None) -> NetworkSe
         bindings = ports.get(_port_key(published)) or []
         ports[_port_key(published)] = [
             *bindings,
-            PortBinding(host_ip=published.host_ip, host_port=str(published.host_port)),
+            PortBinding(host_ip=published.host_ip, host_port=str(published.host_port or "")),
         ]
     settings = msgspec.structs.replace(settings, sandbox_id=sandbox.id, sandbox_key=sandbox.key, ports=ports)
     for endpoint in sandbox.endpoints:
@@ -395,6 +394,9 @@ def _network_settings(spec: ContainerSpec, sandbox: Sandbox | None) -> NetworkSe
                 ip_address=endpoint.address,
                 ip_prefix_len=endpoint.prefix_length,
                 mac_address=endpoint.mac_address,
+                ipv6_gateway=endpoint.gateway_v6,
+                global_ipv6_address=endpoint.address_v6,
+                global_ipv6_prefix_len=endpoint.prefix_length_v6,
             )
     return settings
 
@@ -409,8 +411,9 @@ def _ports(spec: ContainerSpec, status: ContainerStatus) -> list[Port]:
     rows = [
         Port(ip=port.host_ip, private_port=port.container_port, public_port=port.host_port, type=port.protocol)
         for port in status.sandbox.ports
+        if port.host_port
     ]
-    published = {_port_key(port) for port in status.sandbox.ports}
+    published = {_port_key(port) for port in status.sandbox.ports if port.host_port}
     for key in spec.config.exposed_ports or {}:
         number, _, protocol = key.partition("/")
         if f"{number}/{protocol or 'tcp'}" not in published:

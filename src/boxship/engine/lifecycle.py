@@ -21,7 +21,7 @@ import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import causes, remains, restart
+from boxship.engine import causes, networking, remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -40,7 +40,7 @@ from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
-from boxship.networks import AttachRequest, NetworkService, Sandbox
+from boxship.networks import NetworkService, Sandbox
 from boxship.snapshots import Snapshotter
 from boxship.volumes import VolumeService
 
@@ -274,22 +274,8 @@ class Lifecycle:
         mode = spec.host_config.network_mode
         if mode == "host" or mode.startswith("container:"):
             return None
-        endpoint = spec.endpoints.get(mode) or spec.endpoints.get("default")
-        return await self._networks.attach(
-            AttachRequest(
-                container_id=spec.id,
-                name=spec.name,
-                hostname=spec.config.hostname,
-                network=mode,
-                exposed_ports=list(spec.config.exposed_ports or {}),
-                port_bindings=spec.host_config.port_bindings or {},
-                publish_all=spec.host_config.publish_all_ports,
-                user_namespace=identity.wanted_namespace(
-                    spec.host_config, self._settings.identity_of(spec.host_config), self.index
-                ),
-                mac_address=(endpoint.mac_address if endpoint else "") or spec.config.mac_address or "",
-            )
-        )
+        owner = identity.wanted_namespace(spec.host_config, self._settings.identity_of(spec.host_config), self.index)
+        return await self._networks.attach(networking.attach_request(spec, networking.connections(spec), owner))
 
     def _surroundings_entered(self, container: Container, sandbox: Sandbox | None) -> None:
         """Tell of the networks and volumes that a container which starts has now."""

@@ -80,7 +80,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_id: str
     config: ContainerConfig
     host_config: HostConfig
-    endpoints: dict[str, EndpointSettings] = {}
+    endpoints: dict[str, EndpointSettings] = {}  # what it asks of its networks, by name
+    endpoints_complete: bool = False  # they name all its networks; else there is also that of the network mode
     path: str
     args: list[str]
     mounts: list[ResolvedMount] = []

@@ -80,7 +80,7 @@ class StartComposer:
         limits = spec.host_config
         if spec.apparmor_profile == DEFAULT_PROFILE:
             self._apparmor.ensure()
-        hostname = self._write_files(container, index)
+        hostname = self.write_files(container, index)
         state_dir = self._files.prepare_state_dir(spec.id)
         rootfs = self._snapshotter.rootfs(spec.id)
         if spec.beneath:
@@ -144,14 +144,18 @@ class StartComposer:
 
     # -- the three files ---------------------------------------------------------------------------------------------
 
-    def _write_files(self, container: Container, index: ContainerIndex) -> str:
-        """Write hostname, hosts and resolv.conf; return the hostname. A container that shares a network shares its files."""
+    def write_files(self, container: Container, index: ContainerIndex) -> str:
+        """Write hostname, hosts and resolv.conf; return the hostname. A container that shares a network shares its files.
+
+        Blocking; for a container that starts, and again when its networks have changed.
+        """
         spec, limits = container.spec, container.spec.host_config
         if limits.network_mode.startswith("container:"):
             return _peer(limits.network_mode, index).spec.config.hostname
         hostname = spec.config.hostname or spec.id[:12]
         sandbox = container.status.sandbox
-        addresses = [endpoint.address for endpoint in sandbox.endpoints if endpoint.address] if sandbox else []
+        endpoints = sandbox.endpoints if sandbox else []
+        addresses = [text for endpoint in endpoints for text in (endpoint.address, endpoint.address_v6) if text]
         gateway = next((endpoint.gateway for endpoint in sandbox.endpoints if endpoint.gateway), "") if sandbox else ""
         if limits.network_mode == "host":
             hosts = network_files.host_hosts_file(
@@ -173,6 +177,7 @@ class StartComposer:
             dns=limits.dns or [],
             search=limits.dns_search or [],
             options=limits.dns_options or [],
+            embedded=bool(sandbox and sandbox.resolves),
         )
         self._files.write_network_files(spec.id, hostname=hostname, hosts=hosts, resolv_conf=resolv)
         return hostname

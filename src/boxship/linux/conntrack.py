@@ -12,7 +12,7 @@ NFNL_SUBSYS_CTNETLINK = 1  # linux/netfilter/nfnetlink.h
 IPCTNL_MSG_CT_DELETE = 2
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_FILTER = 1, 2, 25
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
-CTA_IP_V4_SRC = 1
+CTA_IP_V4_SRC, CTA_IP_V6_SRC = 1, 3
 CTA_PROTO_NUM, CTA_PROTO_DST_PORT = 1, 3
 CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS = 1, 2
 # CTA_FILTER_F_CTA_... of net/netfilter/nf_conntrack_netlink.c: what of a flow counts, all else may be anything
@@ -23,14 +23,16 @@ _UINT32 = struct.Struct("=I")
 
 
 def forget_source(address: str, *, replies: bool) -> Request:
-    """Delete the flows that come from an IPv4 address, or with ``replies`` those that it answers (published ports).
+    """Delete the flows that come from an address, or with ``replies`` those that it answers (published ports).
 
     Without this a flow of UDP goes on to the old place after its port has been published anew. Linux 5.8.
     """
-    source = nested(CTA_TUPLE_IP, attribute(CTA_IP_V4_SRC, socket.inet_aton(address)))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = CTA_IP_V6_SRC if family == socket.AF_INET6 else CTA_IP_V4_SRC
+    source = nested(CTA_TUPLE_IP, attribute(kind, socket.inet_pton(family, address)))
     original, reply = (0, _COMPARE_SOURCE) if replies else (_COMPARE_SOURCE, 0)
     payload = (
-        _NFGENMSG.pack(socket.AF_INET, 0, 0)
+        _NFGENMSG.pack(family, 0, 0)
         + nested(CTA_TUPLE_REPLY if replies else CTA_TUPLE_ORIG, source)
         + nested(
             CTA_FILTER,
@@ -63,7 +65,7 @@ def forget_datagrams_to(sock: Socket, port: int) -> None:
 
 
 def forget_flows(sock: Socket, address: str) -> None:
-    """Delete all flows from and to an IPv4 address over a NETLINK_NETFILTER socket; none is no error."""
+    """Delete all flows from and to an address over a NETLINK_NETFILTER socket; none is no error."""
     for replies in (False, True):
         try:
             sock.execute([forget_source(address, replies=replies)])

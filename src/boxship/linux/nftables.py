@@ -18,7 +18,9 @@ _LIBRARY = "libnftables.so.1"
 NFNL_SUBSYS_NFTABLES = 10  # linux/netfilter/nfnetlink.h
 NFNLGRP_NFTABLES = 7
 NFT_MSG_NEWTABLE = 0  # linux/netfilter/nf_tables.h
+NFT_MSG_NEWRULE, NFT_MSG_DELRULE = 6, 8
 NFT_MSG_NEWGEN = 15
+NFTA_RULE_CHAIN = 2
 NFTA_TABLE = 1  # the table's name has this number in messages about tables, chains, rules, sets and elements alike
 _NFGENMSG_BYTES = 4
 
@@ -93,12 +95,13 @@ class Context:
 class TableChange:
     """One change of a table or of something in it; ``port_id`` tells whose socket asked for it."""
 
-    __slots__ = ("created", "port_id", "table")
+    __slots__ = ("chain", "created", "port_id", "table")
 
-    def __init__(self, table: str, port_id: int, *, created: bool) -> None:
+    def __init__(self, table: str, port_id: int, *, created: bool, chain: str = "") -> None:
         self.table = table
         self.port_id = port_id
         self.created = created  # the table itself is new
+        self.chain = chain  # of a rule that came or went
 
 
 def open_changes() -> Socket:
@@ -111,11 +114,18 @@ def read_change(message: Message) -> TableChange | None:
     subsystem, kind = message.type >> 8, message.type & 0xFF
     if subsystem != NFNL_SUBSYS_NFTABLES or kind == NFT_MSG_NEWGEN:
         return None
-    name = read_attributes(message.payload, _NFGENMSG_BYTES).get(NFTA_TABLE)
-    if name is None:
+    attributes = read_attributes(message.payload, _NFGENMSG_BYTES)
+    if NFTA_TABLE not in attributes:
         return None
-    table = name.rstrip(b"\0").decode(errors="replace")
-    return TableChange(table, message.port_id, created=kind == NFT_MSG_NEWTABLE)
+    is_rule = kind in (NFT_MSG_NEWRULE, NFT_MSG_DELRULE)
+    chain = attributes.get(NFTA_RULE_CHAIN, b"") if is_rule else b""
+    return TableChange(
+        _text(attributes[NFTA_TABLE]), message.port_id, created=kind == NFT_MSG_NEWTABLE, chain=_text(chain)
+    )
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def _load() -> ctypes.CDLL:

@@ -25,7 +25,7 @@ from boxship.linux.netlink import (
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19  # linux/rtnetlink.h
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 
 IFF_UP = 0x1  # linux/if.h
 
@@ -37,12 +37,16 @@ IFLA_INET6_ADDR_GEN_MODE = 8
 IN6_ADDR_GEN_MODE_NONE = 1
 VETH_INFO_PEER = 1  # linux/veth.h
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
+IFA_F_NODAD = 0x02
+IFLA_MACVLAN_MODE = 1  # linux/if_link.h
+IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
 
 RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
 RTPROT_BOOT = 3
-RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST = 0, 253, 254
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE = 0, 253, 254, 255
 RTN_UNICAST = 1
 
 _IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, mask of flags to change
@@ -143,6 +147,45 @@ def new_veth(
     )
 
 
+def new_macvlan(name: str, *, parent: int, mode: str, mac: str, mtu: int, ns_fd: int) -> Request:
+    """Make a macvlan link over the link ``parent``, in the namespace ``ns_fd``, down; ``mode`` is one of MACVLAN_MODES."""
+    return Request(
+        f"create macvlan {name}",
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, name)
+        + uint32(IFLA_LINK, parent)
+        + attribute(IFLA_ADDRESS, mac_bytes(mac))
+        + (uint32(IFLA_MTU, mtu) if mtu else b"")
+        + uint32(IFLA_NET_NS_FD, ns_fd)
+        + nested(
+            IFLA_LINKINFO,
+            text(IFLA_INFO_KIND, "macvlan"),
+            nested(IFLA_INFO_DATA, uint32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])),
+        ),
+    )
+
+
+def new_ipvlan(name: str, *, parent: int, mode: int, flags: int, mtu: int = 0, ns_fd: int | None = None) -> Request:
+    """Make an ipvlan link over the link ``parent``, in the namespace ``ns_fd`` (None: here), down.
+
+    For ``mode`` and ``flags`` see linux/if_link.h, IPVLAN_MODE_* and IPVLAN_F_*.
+    """
+    data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", mode)) + attribute(IFLA_IPVLAN_FLAGS, struct.pack("=H", flags))
+    return Request(
+        f"create ipvlan {name}",
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, name)
+        + uint32(IFLA_LINK, parent)
+        + (uint32(IFLA_MTU, mtu) if mtu else b"")
+        + (b"" if ns_fd is None else uint32(IFLA_NET_NS_FD, ns_fd))
+        + nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "ipvlan"), nested(IFLA_INFO_DATA, data)),
+    )
+
+
 def set_link(
     link: int | str,
     *,
@@ -201,9 +244,14 @@ def delete_link(link: int | str) -> Request:
 
 
 def new_address(index: int, address: str, prefix: int, *, broadcast: str | None = None) -> Request:
-    """Give the link ``index`` an IPv4 or IPv6 address; one that it has already is no error."""
+    """Give the link ``index`` an IPv4 or IPv6 address; one that it has already is no error.
+
+    One of IPv6 is used at once, without looking for others that have it (IFA_F_NODAD): who gives it out knows.
+    """
     family, packed = _packed(address)
-    payload = _IFADDR.pack(family, prefix, 0, RT_SCOPE_UNIVERSE, index)
+    local = address.startswith(("fe80:", "169.254."))
+    flags = IFA_F_NODAD if family == socket.AF_INET6 else 0
+    payload = _IFADDR.pack(family, prefix, flags, RT_SCOPE_LINK if local else RT_SCOPE_UNIVERSE, index)
     payload += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     if broadcast is not None:
         payload += attribute(IFA_BROADCAST, _packed(broadcast)[1])
@@ -217,18 +265,33 @@ def delete_address(index: int, address: str, prefix: int) -> Request:
     return Request(f"delete address {address}/{prefix}", RTM_DELADDR, 0, payload)
 
 
-def new_route(destination: str, prefix: int, *, gateway: str | None = None, index: int = 0) -> Request:
-    """Add a route to the main table; ``destination`` "0.0.0.0" or "::" with prefix 0 is the default route."""
+def new_route(
+    destination: str, prefix: int, *, gateway: str | None = None, index: int = 0, replace: bool = False
+) -> Request:
+    """Add a route to the main table, or ``replace`` the one there is; "0.0.0.0" or "::" with prefix 0 is the default."""
+    flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
+    payload = _route(destination, prefix, gateway, index, RTPROT_BOOT)
+    return Request(f"add route {destination}/{prefix}", RTM_NEWROUTE, flags, payload)
+
+
+def delete_route(destination: str, prefix: int) -> Request:
+    """Remove the route to a destination from the main table."""
+    return Request(f"delete route {destination}/{prefix}", RTM_DELROUTE, 0, _route(destination, prefix, None, 0, 0))
+
+
+def _route(destination: str, prefix: int, gateway: str | None, index: int, protocol: int) -> bytes:
     family, packed = _packed(destination)
     scope = RT_SCOPE_UNIVERSE if gateway or family == socket.AF_INET6 else RT_SCOPE_LINK
-    payload = _RTMSG.pack(family, prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0)
+    if not protocol:
+        scope = RT_SCOPE_NOWHERE
+    payload = _RTMSG.pack(family, prefix, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST if protocol else 0, 0)
     if prefix:
         payload += attribute(RTA_DST, packed)
     if gateway is not None:
         payload += attribute(RTA_GATEWAY, _packed(gateway)[1])
     if index:
         payload += uint32(RTA_OIF, index)
-    return Request(f"add route {destination}/{prefix}", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload)
+    return payload
 
 
 def list_links(sock: Socket) -> list[Link]:

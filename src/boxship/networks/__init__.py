@@ -1,7 +1,7 @@
-"""Container networks: the bridge, addresses, published ports, firewall rules, and the files that tell a container of them.
+"""Container networks: drivers, addresses, published ports, firewall rules, and the files that tell a container of them.
 
-Owns what exists in the kernel for them (bridge, veth pairs, namespaces' files, one nftables table) and nothing on disk but
-the identity of the networks. Does not own processes, and makes namespaces only through a :class:`NamespaceFactory`.
+Owns what exists in the kernel for them (bridges, veth pairs, namespaces' files, nftables tables) and nothing on disk but
+what the networks are. Does not own processes, and makes namespaces only through a :class:`NamespaceFactory`.
 
 Words: a *sandbox* is a container's network namespace with what was set up in it; an *endpoint* is its place in one
 network; a *pool* is a range of addresses that subnets are taken from. A port is *published* when the host forwards it.
@@ -11,8 +11,10 @@ from boxship.networks.models import (
     USER_SUFFIX,
     AttachRequest,
     Endpoint,
+    EndpointRequest,
     NamespaceFactory,
     PublishedPort,
+    Resolving,
     Sandbox,
     UserNamespace,
 )
@@ -24,10 +26,12 @@ __all__ = [
     "AddressPool",
     "AttachRequest",
     "Endpoint",
+    "EndpointRequest",
     "NamespaceFactory",
     "NetworkOptions",
     "NetworkService",
     "PublishedPort",
+    "Resolving",
     "Sandbox",
     "UserNamespace",
 ]

@@ -22,6 +22,7 @@ from boxship.networks.options import NetworkOptions
 DEFAULT_NAME = "docker0"
 _OTHER_NAME = "boxship"  # and a number, when docker0 is somebody else's
 _SYSCTL = "/proc/sys/net/ipv4"
+_WIDEST = 8  # a shorter prefix is a way to everywhere, as VPNs have it (0.0.0.0/1), and no network to keep away from
 
 
 class Bridge(NamedTuple):
@@ -62,7 +63,7 @@ def taken_networks(
 ) -> list[IPv4Network]:
     """Return the networks that a new subnet must not hide: the host's addresses, routes, and name servers.
 
-    What belongs to the link ``except_index`` doesn't count, nor does the default route.
+    What belongs to the link ``except_index`` doesn't count, nor do the default route and its halves.
     """
     found = [
         IPv4Network(f"{address.address}/{address.prefix}", strict=False)
@@ -72,7 +73,7 @@ def taken_networks(
     found += [
         IPv4Network(f"{route.destination}/{route.prefix}")
         for route in routes
-        if route.destination and route.prefix and route.index != except_index
+        if route.destination and route.prefix >= _WIDEST and route.index != except_index
     ]
     return found + [IPv4Network(server) for server in servers if ":" not in server]
 
@@ -85,7 +86,8 @@ def choose_interface(
         return IPv4Interface(options.bip)
     if used or present:
         return used or present  # type: ignore[return-value]  # mypy does not see that one of them is there
-    subnet = ipam.free_subnet(options.default_address_pools, taken)
+    choices = [pool for pool in options.default_address_pools if ":" not in pool.base]
+    subnet = ipam.free_subnet(choices, taken)
     return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
 
 

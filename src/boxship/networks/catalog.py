@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,7 @@ from boxship.base.errors import Conflict, InvalidInput, NotFound
 from boxship.base.moments import parse_moment
 from boxship.networks.models import Sandbox
 from boxship.spec.docker.network import IPAM, IPAMPool, NetworkContainer, NetworkInspect
-from boxship.store import Transaction
+from boxship.store import ReadTransaction, Transaction
 
 KIND = "network"
 BUILT_IN = {"bridge": "bridge", "host": "host", "none": "null"}  # name: driver
@@ -23,6 +23,21 @@ _PRUNE_FILTERS = frozenset(("label", "label!", "until"))
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet of a network with what of it is for what; ``chosen`` by the user, who may then choose addresses too."""
+
+    subnet: str
+    gateway: str = ""
+    ip_range: str = ""
+    auxiliary: dict[str, str] = {}
+    chosen: bool = False
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.subnet else 4
+
+
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """What the store keeps of a network."""
 
@@ -30,6 +45,28 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     driver: str
     created_ns: int
+    scope: str = "local"
+    ipv4: bool = True
+    ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""  # name of the network that the configuration is of
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] | None = None
+    pools: list[Pool] = []
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is there without a user who made it."""
+        return self.name in BUILT_IN
+
+    def pools_of(self, version: int) -> list[Pool]:
+        """Return the pools of IPv4 or of IPv6."""
+        return [pool for pool in self.pools if pool.version == version]
 
 
 def create_built_in(tx: Transaction, now_ns: int) -> list[Network]:
@@ -48,10 +85,31 @@ def create_built_in(tx: Transaction, now_ns: int) -> list[Network]:
     return found
 
 
-def find(networks: Sequence[Network], ref: str) -> Network:
-    """Return the network of an id, a name, or a unique beginning of an id; raises NotFound or Conflict."""
+def load(tx: ReadTransaction) -> list[Network]:
+    """Return all networks."""
+    return [msgspec.json.decode(document, type=Network) for _, document in tx.list(KIND)]
+
+
+def insert(tx: Transaction, network: Network) -> None:
+    """Add a network; raises NameTaken."""
+    tx.claim(KIND, network.name, network.id)
+    tx.put(KIND, network.id, msgspec.json.encode(network))
+
+
+def delete(tx: Transaction, network: Network) -> None:
+    """Remove a network; one that is gone is no error."""
+    tx.release(KIND, network.name)
+    tx.delete(KIND, network.id)
+
+
+def find(networks: Iterable[Network], ref: str) -> Network:
+    """Return the network of an id, a name, or a unique beginning of an id, in this order; raises NotFound or Conflict."""
+    networks = list(networks)
     for network in networks:
-        if ref in (network.id, network.name):
+        if ref == network.id:
+            return network
+    for network in networks:
+        if ref == network.name:
             return network
     matches = [network for network in networks if ref and network.id.startswith(ref)]
     if len(matches) > 1:
@@ -74,16 +132,16 @@ def matches(network: Network, filters: Filters, *, used: bool) -> bool:
             case "name":
                 passes = any(_resembles(value, network.name) for value in values)
             case "scope":
-                passes = "local" in values
+                passes = network.scope in values
             case "label":
-                passes = not values  # the built-in networks have none
+                passes = all(_has_label(network, value) for value in values)
             case "type":
                 unknown = [value for value in values if value not in ("builtin", "custom")]
                 if unknown:
                     raise InvalidInput(f"invalid filter: 'type'='{unknown[0]}'")
-                passes = ("builtin" if network.name in BUILT_IN else "custom") in values
+                passes = ("builtin" if network.built_in else "custom") in values
             case _:
-                passes = _truth(key, values) is (not used and network.name not in BUILT_IN)
+                passes = _truth(key, values) is (not used and not network.built_in)
         if not passes:
             return False
     return True
@@ -101,9 +159,18 @@ def check_prune(filters: Filters, now_ns: int) -> None:
                 raise InvalidInput(f"invalid filter 'until={value}': {exc}") from exc
 
 
-def document(
-    network: Network, attached: Mapping[str, Sandbox], *, pools: list[IPAMPool], options: dict[str, str]
-) -> NetworkInspect:
+def prunable(network: Network, filters: Filters, now_ns: int) -> bool:
+    """Tell whether checked filters of a prune choose a network."""
+    if network.built_in or network.ingress:
+        return False
+    return (
+        all(network.created_ns < parse_moment(value, now_ns=now_ns) for value in filters.get("until", ()))
+        and all(_has_label(network, value) for value in filters.get("label", ()))
+        and not any(_has_label(network, value) for value in filters.get("label!", ()))
+    )
+
+
+def document(network: Network, attached: Mapping[str, Sandbox]) -> NetworkInspect:
     """Return the document of a network with the containers of ``attached`` (container id to sandbox) that are in it."""
     containers = {
         container_id: NetworkContainer(
@@ -111,6 +178,7 @@ def document(
             endpoint_id=endpoint.endpoint_id,
             mac_address=endpoint.mac_address,
             ipv4_address=f"{endpoint.address}/{endpoint.prefix_length}" if endpoint.address else "",
+            ipv6_address=f"{endpoint.address_v6}/{endpoint.prefix_length_v6}" if endpoint.address_v6 else "",
         )
         for container_id, sandbox in attached.items()
         for endpoint in sandbox.endpoints
@@ -120,11 +188,37 @@ def document(
         name=network.name,
         id=network.id,
         created=clock.rfc3339(network.created_ns),
+        scope=network.scope,
         driver=network.driver,
-        ipam=IPAM(config=pools),
+        enable_ipv4=network.ipv4,
+        enable_ipv6=network.ipv6,
+        ipam=IPAM(
+            driver=network.ipam_driver,
+            options=network.ipam_options,
+            config=[
+                IPAMPool(
+                    subnet=pool.subnet,
+                    ip_range=pool.ip_range,
+                    gateway=pool.gateway,
+                    auxiliary_addresses=pool.auxiliary or None,
+                )
+                for pool in network.pools
+            ],
+        ),
+        internal=network.internal,
+        attachable=network.attachable,
+        ingress=network.ingress,
+        config_from={"Network": network.config_from},
+        config_only=network.config_only,
         containers=containers,
-        options=options,
+        options=network.options,
+        labels=network.labels,
     )
+
+
+def _has_label(network: Network, wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    return network.labels.get(name) == value if equals else name in network.labels
 
 
 def _resembles(pattern: str, text: str) -> bool:

@@ -1,83 +1,81 @@
-"""An endpoint in the kernel: a veth pair between the bridge and a namespace, and its end."""
+"""An endpoint inside its namespace: addresses, routes, and its end."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterable
+from ipaddress import ip_network
 
 from boxship.linux import conntrack, rtnetlink
-from boxship.linux.netlink import Socket
-from boxship.networks.bridge import Bridge
+from boxship.linux.netlink import Request, Socket
+from boxship.networks.gateways import Gateways
 from boxship.networks.models import Endpoint, PublishedPort
 
-_INSIDE = "eth0"
+_DEFAULT = {4: "0.0.0.0", 6: "::"}
 
 
-def connect(
-    host: Socket,
-    inside: Socket,
-    bridge: Bridge,
-    endpoint: Endpoint,
-    *,
-    namespace: str,
-    alias: str,
-    hairpin: bool,
-    isolated: bool,
-) -> None:
-    """Make the veth pair of ``endpoint`` and configure its inner end; two batches, two thirds of a millisecond.
-
-    ``hairpin`` lets it reach its own published ports where br_netfilter is loaded, which forwards such packets as frames.
-    ``isolated`` keeps it from talking to its neighbours on the bridge. Raises OSError, ValueError for a bad MAC address;
-    the host's end may exist then.
-    """
-    ns_fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        requests = [
-            rtnetlink.new_veth(
-                endpoint.host_link,
-                master=bridge.link,
-                mtu=endpoint.mtu,
-                peer_name=_INSIDE,
-                peer_mac=endpoint.mac_address,
-                peer_ns_fd=ns_fd,
-            ),
-            rtnetlink.set_link(endpoint.host_link, alias=alias),
-        ]
-        if hairpin or isolated:
-            requests.append(rtnetlink.set_bridge_port(endpoint.host_link, hairpin=hairpin, isolated=isolated))
-        host.execute(requests)
-    finally:
-        os.close(ns_fd)
-    link = rtnetlink.find_link(inside, _INSIDE)
+def configure(inside: Socket, endpoint: Endpoint) -> None:
+    """Give the endpoint's interface its addresses and set it up, in one batch; raises OSError."""
+    link = rtnetlink.find_link(inside, endpoint.link)
     if link is None:
-        raise OSError(errno.ENODEV, f"{_INSIDE} is not in the namespace")
-    inside.execute(
-        [
-            rtnetlink.set_no_link_local(link.index),
-            rtnetlink.set_link(link.index, up=True),
-            rtnetlink.new_address(
-                link.index, endpoint.address, endpoint.prefix_length, broadcast=str(bridge.subnet.broadcast_address)
-            ),
-            rtnetlink.new_route("0.0.0.0", 0, gateway=endpoint.gateway),
-        ]
-    )
+        raise OSError(errno.ENODEV, f"{endpoint.link} is not in the namespace")
+    requests: list[Request] = [] if endpoint.address_v6 else [rtnetlink.set_no_link_local(link.index)]
+    requests.append(rtnetlink.set_link(link.index, up=True))
+    if endpoint.address:
+        network = ip_network(f"{endpoint.address}/{endpoint.prefix_length}", strict=False)
+        broadcast = str(network.broadcast_address) if network.num_addresses > 2 else None
+        requests.append(
+            rtnetlink.new_address(link.index, endpoint.address, endpoint.prefix_length, broadcast=broadcast)
+        )
+    if endpoint.address_v6:
+        requests.append(rtnetlink.new_address(link.index, endpoint.address_v6, endpoint.prefix_length_v6))
+    requests += [
+        rtnetlink.new_address(link.index, address, 64 if ":" in address else 16) for address in endpoint.link_local
+    ]
+    inside.execute(requests)
 
 
-def disconnect(host: Socket, link: str) -> None:
+def route(inside: Socket, before: Gateways, after: Gateways) -> None:
+    """Put the default routes where ``after`` says; raises OSError."""
+    for version, old, new in ((4, before.v4, after.v4), (6, before.v6, after.v6)):
+        if new is None:
+            if old is not None:  # with its interface it may be gone already
+                with contextlib.suppress(OSError):
+                    inside.execute([rtnetlink.delete_route(_DEFAULT[version], 0)])
+            continue
+        if old is not None and old.endpoint_id == new.endpoint_id:
+            continue
+        link = rtnetlink.find_link(inside, new.link)
+        gateway = new.gateway if version == 4 else new.gateway_v6
+        if version == 6 and old is not None:  # IPv6 would keep both
+            with contextlib.suppress(OSError):
+                inside.execute([rtnetlink.delete_route(_DEFAULT[version], 0)])
+        index = link.index if link else 0
+        inside.execute([rtnetlink.new_route(_DEFAULT[version], 0, gateway=gateway, index=index, replace=True)])
+
+
+def remove(inside: Socket, endpoint: Endpoint) -> None:
+    """Delete the endpoint's interface, both ends of a veth pair; blocks for 15 to 24 ms. One that is gone is no error."""
+    with contextlib.suppress(OSError):
+        inside.execute([rtnetlink.delete_link(endpoint.link)])
+
+
+def disconnect(host: Socket, endpoint: Endpoint) -> None:
     """Take a veth's host end down and off the bridge, which stops its traffic at once; one that is gone is no error.
 
     Deleting it would take 15 to 24 ms; the kernel does that when the namespace ends.
     """
-    with contextlib.suppress(OSError):
-        host.execute([rtnetlink.set_link(link, up=False, master=0)])
+    if endpoint.host_link:
+        with contextlib.suppress(OSError):
+            host.execute([rtnetlink.set_link(endpoint.host_link, up=False, master=0)])
 
 
-def forget_flows(sock: Socket, address: str) -> None:
-    """End the tracked connections of an address; a kernel without the filter keeps them until they time out."""
-    with contextlib.suppress(OSError):
-        conntrack.forget_flows(sock, address)
+def forget_flows(sock: Socket, addresses: Iterable[str]) -> None:
+    """End the tracked connections of addresses; a kernel without the filter keeps them until they time out."""
+    for address in addresses:
+        with contextlib.suppress(OSError):
+            conntrack.forget_flows(sock, address)
 
 
 def forget_datagrams(sock: Socket, ports: Iterable[PublishedPort]) -> None:
@@ -85,15 +83,3 @@ def forget_datagrams(sock: Socket, ports: Iterable[PublishedPort]) -> None:
     with contextlib.suppress(OSError):
         for port in {port.host_port for port in ports if port.protocol == "udp"}:
             conntrack.forget_datagrams_to(sock, port)
-
-
-def adopt(host: Socket, bridge: Bridge, claimed: set[str], alias_prefix: str) -> None:
-    """Put claimed host ends back on the bridge and delete those of our alias that nobody claims; raises OSError."""
-    orphans = []
-    for link in rtnetlink.list_links(host):
-        if link.name in claimed:
-            if link.master != bridge.link or not link.up:
-                host.execute([rtnetlink.set_link(link.index, master=bridge.link, up=True)])
-        elif link.alias.startswith(alias_prefix):
-            orphans.append(link.index)
-    rtnetlink.delete_links(host, orphans)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.networks.names import ADDRESS
 
 _HOSTS_HEAD = (
     "127.0.0.1\tlocalhost\n"
@@ -71,14 +72,25 @@ def extra_host(entry: str, host_gateway: str) -> tuple[str, str]:
 
 
 def resolv_conf(
-    defaults: DNSDefaults, *, host_network: bool, dns: Sequence[str], search: Sequence[str], options: Sequence[str]
+    defaults: DNSDefaults,
+    *,
+    host_network: bool,
+    dns: Sequence[str],
+    search: Sequence[str],
+    options: Sequence[str],
+    embedded: bool = False,
 ) -> str:
     """Return /etc/resolv.conf of a container that asked for ``dns``, ``search`` and ``options``; empty ones default.
 
-    In the host's network the host's text is taken as it is where nothing else was asked for. Reads the host's file.
+    In the host's network the host's text is taken as it is where nothing else was asked for. With ``embedded`` the server
+    is the one inside, which asks the others. Reads the host's file.
     """
     servers, domains, settings = dns or defaults.dns, search or defaults.search, options or defaults.options
     host = defaults.host()
+    if embedded:
+        ndots = any(option.startswith("ndots:") for option in settings or _last(host.splitlines(), "options"))
+        settings = [*(settings or _last(host.splitlines(), "options")), *([] if ndots else ["ndots:0"])]
+        return edit_resolv_conf(host, servers=[ADDRESS], search=domains, options=settings)
     if host_network and not (servers or domains or settings):
         return host
     return edit_resolv_conf(host, servers=servers, search=domains, options=settings)

@@ -33,27 +33,58 @@ class NamespaceFactory(Protocol):
         Returns the descriptor of an AF_NETLINK/NETLINK_ROUTE socket opened inside it; the caller owns both.
         """
 
+    async def open(self, path: str, *, ipv6: bool) -> int:
+        """Return the descriptor of such a socket opened inside the namespace at ``path``; the caller owns it.
+
+        ``ipv6`` says whether interfaces that are made there from now on have IPv6; without, they have none.
+        """
+
+
+class EndpointRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container wants of one network, which ``network`` names by name, id or beginning of an id.
+
+    Empty addresses are chosen by the network; ``link_local`` are further ones for the interface. Of the endpoints with the
+    highest ``priority`` one gives the default route. ``names`` are the container's names in the network, without its own.
+    """
+
+    network: str = "bridge"
+    address: str = ""
+    address_v6: str = ""
+    link_local: list[str] = []
+    mac_address: str = ""
+    names: list[str] = []
+    priority: int = 0
+    options: dict[str, str] = {}
+
+
+class Resolving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container wants of the nameserver in it, where a network of it has one."""
+
+    dns: list[str] = []  # servers for names outside; empty: the daemon's
+    links: dict[str, str] = {}  # further names that only this container knows -> name in its networks
+    single_labels: bool = True  # False: names without a dot are not asked outside
+
 
 class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a container wants of its network.
+    """What a container wants of its networks; none of them has a place in "host" or "none" beside others.
 
-    ``network`` is "bridge", "host" or "none". ``exposed_ports`` are keys like "80/tcp"; ``port_bindings`` map such keys to
-    where on the host they are published (an empty list: nowhere). An empty ``mac_address`` is derived from the address.
+    ``exposed_ports`` are keys like "80/tcp"; ``port_bindings`` map such keys to where on the host they are published (an
+    empty list: nowhere).
     """
 
     container_id: str
     name: str
-    network: str = "bridge"
+    endpoints: tuple[EndpointRequest, ...] = (EndpointRequest(),)
     hostname: str = ""
     exposed_ports: list[str] = []
     port_bindings: dict[str, list[PortBinding] | None] = {}
     publish_all: bool = False
-    mac_address: str = ""
     user_namespace: UserNamespace | None = None  # who owns the namespace; None is the host
+    resolving: Resolving = Resolving()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One container's place in one network; the addresses are empty on "host" and "none"."""
+    """One container's place in one network; the addresses are empty on "host" and "none", and of a family not in use."""
 
     network: str  # name
     network_id: str
@@ -62,8 +93,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     prefix_length: int = 0
     gateway: str = ""
-    host_link: str = ""  # the host's end of the veth pair
+    address_v6: str = ""
+    prefix_length_v6: int = 0
+    gateway_v6: str = ""
+    link_local: list[str] = []
+    link: str = "eth0"  # the interface in the container
+    host_link: str = ""  # the host's end of the veth pair; empty for other kinds of links
     mtu: int = 0
+    names: list[str] = []  # the container's names in this network, its own first; none where names are not resolved
+    priority: int = 0
 
 
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,3 +126,9 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     endpoints: list[Endpoint] = []
     ports: list[PublishedPort] = []
+    resolving: Resolving = Resolving()
+
+    @property
+    def resolves(self) -> bool:
+        """Whether a nameserver answers in it."""
+        return any(endpoint.names for endpoint in self.endpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -31,9 +32,18 @@ DEFAULT_ADDRESS_POOLS = (
     AddressPool(base="10.0.0.0/8", size=16),
 )
 
+# What users' networks take when the operator names no pools: small, so that there is room for thousands.
+SMALL_ADDRESS_POOLS = (
+    AddressPool(base="172.18.0.0/15", size=24),
+    AddressPool(base="172.20.0.0/14", size=24),
+    AddressPool(base="172.24.0.0/13", size=24),
+    AddressPool(base="192.168.0.0/16", size=24),
+    AddressPool(base="10.0.0.0/8", size=24),
+)
+
 
 class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of the default bridge.
+    """Options of the default bridge, and of all networks.
 
     ``userland_proxy`` is accepted and changes nothing: published ports need no proxy here, not even on loopback.
     """
@@ -49,6 +59,15 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     ip_masq: bool = True
     iptables: bool = True
     userland_proxy: bool = True
+    ipv6: bool = False
+    fixed_cidr_v6: str = ""
+    ip6tables: bool = True
+
+    @property
+    def pools(self) -> tuple[AddressPool, ...]:
+        """The pools of users' networks, of IPv4 and perhaps of IPv6."""
+        own = self.default_address_pools
+        return SMALL_ADDRESS_POOLS if own is DEFAULT_ADDRESS_POOLS else own
 
     def __post_init__(self) -> None:
         if self.bridge and self.bip:
@@ -64,12 +83,14 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(f"invalid bridge name: {self.bridge}")
         if self.mtu < MIN_MTU:
             raise InvalidInput(f"invalid MTU: {self.mtu}")
-        for option, check, value in (
+        checks: list[tuple[str, Callable[[str], object], str]] = [
             ("bip", ipaddress.IPv4Interface, self.bip),
             ("fixed-cidr", ipaddress.IPv4Network, self.fixed_cidr),
             ("ip", ipaddress.IPv4Address, self.ip),
-            *(("default-address-pool", ipaddress.IPv4Network, pool.base) for pool in self.default_address_pools),
-        ):
+            ("fixed-cidr-v6", ipaddress.IPv6Network, self.fixed_cidr_v6),
+            *(("default-address-pool", ipaddress.ip_network, pool.base) for pool in self.default_address_pools),
+        ]
+        for option, check, value in checks:
             try:
                 if value:
                     check(value)

@@ -7,16 +7,17 @@ socket keeps out others that set SO_REUSEADDR, and a filter drops what the firew
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from boxship.base.errors import InvalidInput
 from boxship.networks.models import PublishedPort
-from boxship.networks.publish import ANY, Claim
+from boxship.networks.publish import ANY, ANY_V6, Claim
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _BPF_RET_K = 0x06  # linux/bpf_common.h: BPF_RET | BPF_K; a filter that returns 0 keeps nothing
@@ -33,7 +34,7 @@ class PortTaken(Exception):
     """No port of a claim is to be had. ``port`` is the first of it, ``error`` the host's errno, 0: a container has it."""
 
     def __init__(self, claim: Claim, port: int, error: int) -> None:
-        where = f"{claim.host_ip}:{port}"
+        where = f"[{claim.host_ip}]:{port}" if ":" in claim.host_ip else f"{claim.host_ip}:{port}"
         reason = "port is already allocated" if error == 0 else os.strerror(error).lower()
         super().__init__(f"Bind for {where} failed: {reason}")
         self.claim = claim
@@ -44,7 +45,7 @@ class PortTaken(Exception):
 class PortTable:
     """The ports that containers have published, with their sockets.
 
-    A port on the wildcard address excludes the same port on every address, and the other way round.
+    A port on a wildcard address excludes the same port on every address of its family, and the other way round.
     """
 
     def __init__(self, reserve: Reserve, random_range: tuple[int, int] = (FIRST_RANDOM_PORT, LAST_RANDOM_PORT)) -> None:
@@ -53,24 +54,22 @@ class PortTable:
         self._next: dict[tuple[str, str], int] = {}  # (protocol, address): where the search for a free port goes on
         self._holders: dict[tuple[str, int], dict[str, socket.socket | None]] = {}
 
-    def take(self, claim: Claim, container_ip: str) -> PublishedPort:
-        """Give one port to a claim; raises PortTaken."""
+    def take(self, claim: Claim, targets: Sequence[tuple[str, str]]) -> list[PublishedPort]:
+        """Give a claim one port, the same on each of ``targets`` (host address, container's address); raises PortTaken."""
         first_error: PortTaken | None = None
         for port in self._candidates(claim):
             try:
-                self._take_one(claim, port)
+                with contextlib.ExitStack() as undo:
+                    given = [self._take_one(claim, host_ip, own, port, undo) for host_ip, own in targets]
+                    undo.pop_all()
             except PortTaken as exc:
                 first_error = first_error or exc
                 if exc.error not in (0, errno.EADDRINUSE):
                     break
                 continue
-            return PublishedPort(
-                protocol=claim.protocol,
-                host_ip=claim.host_ip,
-                host_port=port,
-                container_ip=container_ip,
-                container_port=claim.container_port,
-            )
+            if not claim.first:
+                self._next[(claim.protocol, claim.host_ip)] = port + 1 if port < self._last else self._first
+            return given
         if first_error is None:
             raise InvalidInput(f"no ports between {self._first} and {self._last}")
         raise first_error
@@ -110,17 +109,31 @@ class PortTable:
         start = self._next.get((claim.protocol, claim.host_ip), self._first)
         return [*range(start, self._last + 1), *range(self._first, start)]
 
-    def _take_one(self, claim: Claim, port: int) -> None:
-        holders = self._holders.get((claim.protocol, port), {})
-        if claim.host_ip in holders or ANY in holders or (claim.host_ip == ANY and holders):
-            raise PortTaken(claim, port, 0)
+    def _take_one(
+        self, claim: Claim, host_ip: str, container_ip: str, port: int, undo: contextlib.ExitStack
+    ) -> PublishedPort:
+        place = claim._replace(host_ip=host_ip)
+        if any(_exclude(host_ip, other) for other in self._holders.get((claim.protocol, port), {})):
+            raise PortTaken(place, port, 0)
         try:
-            held = self._reserve(claim.protocol, claim.host_ip, port)
+            held = self._reserve(claim.protocol, host_ip, port)
         except OSError as exc:
-            raise PortTaken(claim, port, exc.errno or errno.EIO) from exc
-        self._holders.setdefault((claim.protocol, port), {})[claim.host_ip] = held
-        if not claim.first:
-            self._next[(claim.protocol, claim.host_ip)] = port + 1 if port < self._last else self._first
+            raise PortTaken(place, port, exc.errno or errno.EIO) from exc
+        self._holders.setdefault((claim.protocol, port), {})[host_ip] = held
+        given = PublishedPort(
+            protocol=claim.protocol,
+            host_ip=host_ip,
+            host_port=port,
+            container_ip=container_ip,
+            container_port=claim.container_port,
+        )
+        undo.callback(self.give_back, given)
+        return given
+
+
+def _exclude(one: str, other: str) -> bool:
+    """Tell whether two host addresses can't have the same port: a wildcard has all of its family."""
+    return one == other or ((":" in one) is (":" in other) and bool({one, other} & {ANY, ANY_V6}))
 
 
 def reserve(protocol: str, address: str, port: int) -> socket.socket | None:
@@ -131,8 +144,11 @@ def reserve(protocol: str, address: str, port: int) -> socket.socket | None:
     if protocol == "sctp":
         return None
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    sock = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
         if protocol == "tcp":

@@ -14,17 +14,30 @@ from boxship.spec.docker.container import PortBinding
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 ANY = "0.0.0.0"
+ANY_V6 = "::"
 _HIGHEST = 65535
 
 
 class Claim(NamedTuple):
-    """A wish for one host port that leads to ``container_port``; ``first`` 0 means any free one, else one of a range."""
+    """A wish for one host port that leads to ``container_port``; ``first`` 0 means any free one, else one of a range.
+
+    With ``both`` the same port is wanted on ``host_ip``, which is IPv4's wildcard, and on that of IPv6.
+    """
 
     protocol: str
     host_ip: str
     first: int
     last: int
     container_port: int
+    both: bool = False
+
+    def targets(self, address: str, address_v6: str) -> list[tuple[str, str]]:
+        """Return on which host addresses a container with these addresses ("": none) is published, and at which of its own."""
+        if self.both:
+            pairs = [(ANY, address), (ANY_V6, address_v6)]
+        else:
+            pairs = [(self.host_ip, address_v6 if ":" in self.host_ip else address)]
+        return [(host_ip, own) for host_ip, own in pairs if own]
 
 
 def claims(
@@ -41,13 +54,17 @@ def claims(
         for place in places or ():
             bound.add((container_port, protocol))
             first, last = _host_range(place.host_port)
-            wanted.append(Claim(protocol, host_address(place.host_ip, default_ip), first, last, container_port))
+            address = host_address(place.host_ip, default_ip)
+            both = not place.host_ip and default_ip == ANY
+            wanted.append(Claim(protocol, address, first, last, container_port, both))
     if publish_all:
         for key in [*exposed, *bindings]:
             container_port, protocol = parse_port(key)
             if (container_port, protocol) not in bound:
                 bound.add((container_port, protocol))
-                wanted.append(Claim(protocol, default_ip, 0, 0, container_port))
+                wanted.append(Claim(protocol, default_ip, 0, 0, container_port, default_ip == ANY))
+    # "-p 80:80 -p 0.0.0.0:80:80" says the second twice.
+    wanted = [claim for claim in wanted if claim.both or claim._replace(both=True) not in wanted]
     return sorted(dict.fromkeys(wanted), key=lambda claim: (claim.first == 0, claim.last - claim.first, claim))
 
 
@@ -67,11 +84,9 @@ def host_address(text: str, default: str) -> str:
     if not text:
         return default
     try:
-        address = ip_address(text)
+        address = ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError as exc:
         raise InvalidInput(f"invalid IP address: {text}") from exc
-    if address.version == 6:
-        raise InvalidInput(f"cannot publish on {text}: the default bridge network has no IPv6")
     return str(address)
 
 

@@ -80,23 +80,23 @@ def change(
     claims: Sequence[publish.Claim],
     removed: Sequence[PublishedPort],
     *,
+    addresses: tuple[str, str],
     table: PortTable,
     firewall: Firewall | None,
     attached: Callable[[Sandbox, Sandbox], bool],
 ) -> PortChange:
-    """End ``removed`` ports of ``sandbox`` and publish what ``claims`` ask for.
+    """End ``removed`` ports of ``sandbox`` and publish what ``claims`` ask for, at these IPv4 and IPv6 addresses of it.
 
     Raises PortTaken, InvalidInput, OSError with nothing changed.
     """
-    address = next((endpoint.address for endpoint in sandbox.endpoints if endpoint.address), "")
     added: list[PublishedPort] = []
     with contextlib.ExitStack() as undo:
         for port in removed:
             table.give_back(port)
             undo.callback(table.adopt, port)
         for claim in claims:
-            port = table.take(claim, address)
-            undo.callback(table.give_back, port)
-            added.append(port)
+            for port in table.take(claim, claim.targets(*addresses)):
+                undo.callback(table.give_back, port)
+                added.append(port)
         undo.pop_all()
     return PortChange(sandbox, added, removed, table=table, firewall=firewall, attached=attached)

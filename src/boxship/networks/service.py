@@ -1,44 +1,36 @@
-"""The networks of one boxshipd: what the engine attaches containers to, and what the API shows.
-
-A container's network costs about a millisecond: one batch of requests on the host's netlink socket, one on the socket
-inside its namespace, one nftables command. They run on the event loop, one container after the other, which is what
-keeps the bookkeeping free of locks; what takes longer (making namespaces, tearing them down, start-up) does not.
-"""
+"""The networks of one boxshipd: what the engine attaches containers to, and what the API shows."""
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import logging
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
-from boxship.base import clock, ids
-from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
+from boxship.base import clock, failpoints, ids
+from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, NotFound, SystemFailure
 from boxship.base.identity import IdentityMapping
-from boxship.linux import rtnetlink
-from boxship.linux.netlink import NETLINK_NETFILTER, Socket
-from boxship.networks import bridge, catalog, endpoints, files, ipam, namespaces, publish, republish
-from boxship.networks.bridge import Bridge
+from boxship.linux.netlink import Socket
+from boxship.networks import bridge, catalog, definition, pools
 from boxship.networks.catalog import Filters, Network
-from boxship.networks.firewall import BridgeRules, Firewall
-from boxship.networks.models import AttachRequest, Endpoint, NamespaceFactory, PublishedPort, Sandbox, UserNamespace
-from boxship.networks.namespaces import Namespace, NamespacePool
+from boxship.networks.drivers import Driver
+from boxship.networks.drivers.bare import BareDriver
+from boxship.networks.drivers.bridge import BridgeDriver, turn_on_forwarding_v6
+from boxship.networks.drivers.macvlan import IpvlanDriver, MacvlanDriver
+from boxship.networks.files import DNSDefaults
+from boxship.networks.live import LiveNetwork
+from boxship.networks.models import NamespaceFactory, Sandbox, UserNamespace
+from boxship.networks.names import NameTable
+from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
-from boxship.networks.ports import PortTable, PortTaken, read_random_range, reserve
-from boxship.networks.republish import PortChange
-from boxship.spec.docker.container import PortBinding
-from boxship.spec.docker.network import IPAMPool, NetworkInspect
-from boxship.store import Store
-
-Emit = Callable[[str, str, str, Mapping[str, str]], None]
-"""Publish an event: object type, action, id, attributes."""
+from boxship.networks.rules import IPV6
+from boxship.networks.sandboxes import Emit, Sandboxes, endpoint_names
+from boxship.networks.setup import SetUp
+from boxship.spec.docker.network import NetworkCreate, NetworkCreated, NetworkInspect
+from boxship.store import NameTaken, Store
 
 _INSTANCE = re.compile(r"[A-Za-z0-9_]+")
 _RESTORE_PAUSE = (
@@ -52,11 +44,11 @@ def _tell_nobody(type: str, action: str, id: str, attributes: Mapping[str, str])
     """The events of a service whose user listens to none."""
 
 
-class NetworkService:
-    """Bridge, host and none.
+class NetworkService(Sandboxes):
+    """Networks from their creation to their removal.
 
-    Between :meth:`start` and :meth:`close` it owns the default bridge, the firewall's table, the sockets that keep
-    published ports, and the namespaces' files below the exec root. All but the sockets stay when the process dies.
+    Between :meth:`start` and :meth:`close` it owns the bridges, the firewall's tables, the sockets that keep published
+    ports, and the namespaces' files below the exec root. All but the sockets stay when the process dies.
     """
 
     def __init__(
@@ -70,7 +62,8 @@ class NetworkService:
         emit: Emit = _tell_nobody,
         identity: IdentityMapping | None = None,
         now_ns: Callable[[], int] = clock.now_ns,
-        host_resolv_conf: Callable[[], str] = files.read_host_resolv_conf,
+        dns: DNSDefaults | None = None,
+        names: NameTable | None = None,
     ) -> None:
         """``instance`` tells our interfaces and rules from those of another boxshipd on this host: letters, digits, _.
 
@@ -81,23 +74,29 @@ class NetworkService:
         self._store = store
         self._directory = f"{exec_root}/netns"
         self._instance = instance
-        self._alias = bridge.owner_alias(instance)
-        self._options = options
-        self._emit = emit
-        self._now_ns = now_ns
-        self._host_resolv_conf = host_resolv_conf
-        self._pool = NamespacePool(
-            namespaces, self._directory, owner=UserNamespace(identity=identity) if identity else None
+        alias = bridge.owner_alias(instance)
+        super().__init__(
+            factory=namespaces,
+            pool=NamespacePool(
+                namespaces, self._directory, owner=UserNamespace(identity=identity) if identity else None
+            ),
+            options=options,
+            alias=alias,
+            dns=dns or DNSDefaults(),
+            name_table=names,
+            emit=emit,
         )
-        self._networks: list[Network] = []
-        self._attached: dict[str, Sandbox] = {}  # by container id
-        self._held: dict[str, IPv4Address] = {}  # by container id: kept for it while it has no sandbox
-        self._host: Socket | None = None
-        self._flows: Socket | None = None  # kept open: closing a netfilter socket takes 9 ms
-        self._bridge: Bridge | None = None
-        self._addresses: ipam.AddressSpace | None = None
-        self._firewall: Firewall | None = None
-        self._ports = PortTable(reserve, read_random_range())
+        self._now_ns = now_ns
+        self._bridges = BridgeDriver(options, alias)
+        bare = BareDriver()
+        self._drivers: dict[str, Driver] = {
+            "bridge": self._bridges,
+            "host": bare,
+            "null": bare,
+            "macvlan": MacvlanDriver(alias),
+            "ipvlan": IpvlanDriver(alias),
+        }
+        self._creating = asyncio.Lock()  # names and subnets are chosen by one at a time
         self._disturbed = False
         self._restoring: asyncio.Task[None] | None = None
 
@@ -106,72 +105,191 @@ class NetworkService:
     async def start(self, sandboxes: Mapping[str, Sandbox]) -> None:
         """Make the networks ready and take over the sandboxes of running containers (by container id).
 
-        What nobody claims is removed: namespaces, veth pairs and published ports of earlier runs. What the claimed ones
-        miss is put in place: bridge, its ports, firewall, sockets. Raises InvalidInput for options that don't fit the
-        host, SystemFailure when the host refuses.
+        What nobody claims is removed: namespaces, veth pairs, bridges and published ports of earlier runs. What the claimed
+        ones miss is put in place: bridges, their ports, firewall, sockets. Raises InvalidInput for options that don't fit
+        the host, SystemFailure when the host refuses.
         """
-        self._networks = await self._store.write(lambda tx: catalog.create_built_in(tx, self._now_ns()))
+        await self._store.write(lambda tx: catalog.create_built_in(tx, self._now_ns()))
+        with self._store.read() as tx:
+            known = sorted(catalog.load(tx), key=lambda network: (network.created_ns, network.name))
         self._attached = dict(sandboxes)
+        if self._options.bridge == "none":
+            known = [network for network in known if network.name != "bridge"]
+        set_up = SetUp(
+            self._host,
+            self._drivers,
+            self._bridges,
+            options=self._options,
+            instance=self._instance,
+            alias=self._alias,
+            directory=self._directory,
+            servers=self._dns.host,
+        )
         try:
-            await asyncio.to_thread(self._set_up)
+            self._live = {
+                live.id: live for live in await asyncio.to_thread(set_up.run, known, list(sandboxes.values()))
+            }
         except OSError as exc:
             raise SystemFailure(f"failed to start the default network: {exc.strerror}") from exc
-        if self._firewall is not None:
-            asyncio.get_running_loop().add_reader(self._firewall.fileno(), self._firewall_changed)
+        if self._host.firewall is not None:
+            asyncio.get_running_loop().add_reader(self._host.firewall.fileno(), self._firewall_changed)
+        resolving = [sandbox for sandbox in sandboxes.values() if sandbox.resolves]
+        await self._names.start(
+            [self._resolver(sandbox) for sandbox in resolving],
+            [endpoint_names(endpoint) for sandbox in resolving for endpoint in sandbox.endpoints if endpoint.names],
+        )
         self._pool.fill()
 
     async def close(self) -> None:
-        """Let go of everything; when no container uses the network any more, remove bridge and firewall."""
+        """Let go of everything; when no container uses the networks any more, remove bridges and firewall."""
+        await self._names.close(stop=not self._attached)
         await self._pool.close()
-        if self._firewall is not None:
-            asyncio.get_running_loop().remove_reader(self._firewall.fileno())
+        if self._host.firewall is not None:
+            asyncio.get_running_loop().remove_reader(self._host.firewall.fileno())
         if self._restoring is not None:
             self._restoring.cancel()
             await asyncio.gather(self._restoring, return_exceptions=True)
         await asyncio.to_thread(self._tear_down)
 
-    # -- what the engine asks ----------------------------------------------------------------------------------------
+    def _tear_down(self) -> None:
+        try:
+            if not self._attached and self._live:
+                if self._host.firewall is not None:
+                    with contextlib.suppress(OSError):
+                        self._host.firewall.remove()
+                for live in self._live.values():
+                    if live.name != "bridge" or not self._options.bridge:
+                        with contextlib.suppress(OSError):
+                            live.driver.remove(self._host.route, live.spec)
+        finally:
+            self._host.close()
 
-    async def attach(self, request: AttachRequest) -> Sandbox:
-        """Give a container its namespace, endpoint and ports; a failure or cancellation leaves nothing of it.
+    # -- what the API asks -------------------------------------------------------------------------------------------
 
-        Raises NotFound (no such network), InvalidInput, SystemFailure (no address or port is left, the host refuses) in
-        Docker's words.
+    async def create(self, request: NetworkCreate) -> NetworkCreated:
+        """Make a network; a failure leaves nothing of it.
+
+        Raises what :func:`definition.define` and the driver raise, NotFound for a driver that there is not, SystemFailure
+        when no subnet is left or the host refuses.
         """
-        network = self._find(request.network)
-        if network.name == "host":
-            raise InvalidInput("a container in the host's network has no sandbox")
-        if network.name == "bridge":
-            claims = publish.claims(
-                request.port_bindings,
-                request.exposed_ports,
-                publish_all=request.publish_all,
-                default_ip=self._options.ip,
-            )
-        namespace = await self._pool.take(request.user_namespace)
-        with ExitStack() as undo:
-            undo.callback(self._remove_in_background, namespace.path)
-            with Socket.from_fd(namespace.route_fd) as inside:
-                sandbox = Sandbox(id=namespace.id, key=namespace.path, name=request.name)
-                if network.name == "bridge":
-                    sandbox = self._attach_to_bridge(request, network, namespace, inside, claims, undo)
-                else:
-                    endpoint = Endpoint(network=network.name, network_id=network.id, endpoint_id=ids.new_id())
-                    sandbox = msgspec.structs.replace(sandbox, endpoints=[endpoint])
-            undo.pop_all()
-        self._attached[request.container_id] = sandbox
-        return sandbox
+        async with self._creating:
+            others = [live.spec for live in self._live.values()]
+            network = definition.define(request, others, id=ids.new_id(), created_ns=self._now_ns())
+            driver = self._driver(network)
+            driver.check(network)
+            if driver.needs_pools and not network.config_only:
+                if network.ipam_driver != "default":
+                    raise NotFound(f'plugin "{network.ipam_driver}" not found')
+                network = await asyncio.to_thread(
+                    pools.complete,
+                    network,
+                    self._options.pools,
+                    several=driver.several_pools,
+                    others=[pool for other in others for pool in other.pools],
+                    servers=self._dns.host(),
+                    seed=self._instance,
+                )
+            live = LiveNetwork(network, driver)
+            await asyncio.shield(asyncio.create_task(self._make(live)))
+        self._emit("network", "create", network.id, {"name": network.name, "type": network.driver})
+        return NetworkCreated(id=network.id)
 
-    async def release(self, sandbox: Sandbox) -> None:
-        """Free all that a sandbox has; doing it twice is no error.
+    async def _make(self, live: LiveNetwork) -> None:
+        """Make a network on the host and then in the store: a crash between leaves what the next start sweeps."""
+        network = live.spec
+        try:
+            await asyncio.to_thread(_with_socket, live.driver.make, network)
+            if network.ipv6 and self._options.ip_forward:
+                await self._forward_ipv6()
+            rules = live.driver.rules(network)
+            if rules is not None and self._host.firewall is not None:
+                self._host.firewall.add_bridge(rules)
+            failpoints.hit("network.made")
+            await self._store.write(lambda tx: catalog.insert(tx, network))
+        except (OSError, NameTaken, BoxshipError) as exc:
+            await self._unmake(live)
+            if isinstance(exc, NameTaken):
+                raise definition.NetworkNameTaken(network.name) from exc
+            if isinstance(exc, OSError):
+                raise SystemFailure(f"failed to create network {network.name}: {exc.strerror}") from exc
+            raise
+        self._live[network.id] = live
 
-        Ports, address and rules are free at once; the veth pair goes with the namespace, in the kernel's own time.
-        """
-        for container_id, attached in list(self._attached.items()):
-            if attached.id == sandbox.id:
-                del self._attached[container_id]
-                self._free(attached)
-        await asyncio.to_thread(namespaces.remove, sandbox.key)
+    async def _forward_ipv6(self) -> None:
+        """Let the host forward IPv6; what others send through it is dropped if it did not before."""
+        firewall = self._host.firewall
+        if await asyncio.to_thread(turn_on_forwarding_v6) and firewall is not None:
+            firewall.forward_drop.add(IPV6)
+            firewall.apply()
+
+    async def _unmake(self, live: LiveNetwork) -> None:
+        """Remove what a network has on the host; what the kernel keeps, the next start sweeps."""
+        if self._host.firewall is not None:
+            with contextlib.suppress(OSError):
+                self._host.firewall.remove_bridge(ids.short(live.id))
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(_with_socket, live.driver.remove, live.spec)
+
+    async def list(self, filters: Filters) -> list[NetworkInspect]:
+        """Return the networks that pass the filters, without their containers."""
+        used = {endpoint.network_id for sandbox in self._attached.values() for endpoint in sandbox.endpoints}
+        return [
+            catalog.document(live.spec, {})
+            for live in self._live.values()
+            if catalog.matches(live.spec, filters, used=live.id in used)
+        ]
+
+    async def inspect(self, ref: str) -> NetworkInspect:
+        """Return one network with its containers; raises NotFound."""
+        return catalog.document(self._find(ref).spec, self._attached)
+
+    async def remove(self, ref: str) -> None:
+        """Remove a network that no running container is in; raises Forbidden or NotFound."""
+        live = self._find(ref)
+        if live.spec.built_in:
+            raise Forbidden(f"{live.name} is a pre-defined network and cannot be removed")
+        users = [
+            f'name:"{sandbox.name.removeprefix("/")}" id:"{endpoint.endpoint_id[:12]}"'
+            for sandbox in self._attached.values()
+            for endpoint in sandbox.endpoints
+            if endpoint.network_id == live.id
+        ]
+        if users or live.joining:
+            named = f" ({', '.join(users)})" if users else ""
+            raise Forbidden(f"error while removing network: network {live.name} has active endpoints{named}")
+        if live.spec.config_only:
+            dependants = [other.name for other in self._live.values() if other.spec.config_from == live.name]
+            if dependants:
+                raise Forbidden(
+                    f'configuration network "{live.name}" is in use by network(s): {", ".join(sorted(dependants))}'
+                )
+        del self._live[live.id]  # from here on nobody joins it
+        await asyncio.shield(asyncio.create_task(self._remove(live)))
+        self._emit("network", "destroy", live.id, {"name": live.name, "type": live.spec.driver})
+
+    async def _remove(self, live: LiveNetwork) -> None:
+        try:
+            await self._store.write(lambda tx: catalog.delete(tx, live.spec))
+        except BaseException:
+            self._live[live.id] = live
+            raise
+        failpoints.hit("network.forgotten")
+        await self._unmake(live)
+
+    async def prune(self, filters: Filters) -> dict[str, Any]:
+        """Remove the networks of users that no running container is in. Raises InvalidInput for wrong filters."""
+        catalog.check_prune(filters, self._now_ns())
+        deleted: builtins.list[str] = []
+        for live in list(self._live.values()):
+            if not catalog.prunable(live.spec, filters, self._now_ns()) or live.id not in self._live:
+                continue
+            with contextlib.suppress(Forbidden):
+                await self.remove(live.id)
+                deleted.append(live.name)
+        self._emit("network", "prune", "", {"reclaimed": "0"})
+        return {"NetworksDeleted": deleted}
+
+    # -- what the engine tells ---------------------------------------------------------------------------------------
 
     def connected(self, ref: str, container_id: str) -> None:
         """Note that a container that starts is in the network of this id or name, "host" too."""
@@ -181,264 +299,45 @@ class NetworkService:
         """Note that a container left a network, since it ended."""
         self._tell("disconnect", ref, container_id)
 
-    def change_ports(
-        self,
-        sandbox: Sandbox,
-        bindings: Mapping[str, Sequence[PortBinding] | None],
-        removed: Sequence[PublishedPort],
-    ) -> PortChange:
-        """End some ports of an attached container and publish others, at once; connections of the rest go on.
+    def find(self, ref: str) -> Network:
+        """Return what is kept of a network; raises NotFound or Conflict."""
+        return self._find(ref).spec
 
-        On "none" nothing is published, as on attach. Raises what attach raises for its ports, with nothing changed.
-        """
-        endpoint = sandbox.endpoints[0]
-        claims = (
-            publish.claims(bindings, (), publish_all=False, default_ip=self._options.ip)
-            if endpoint.network == "bridge"
-            else []
-        )
+    def name_of(self, ref: str) -> str:
+        """Return the name of the network of a reference, the reference itself where there is none."""
         try:
-            if self._host is not None and claims:
-                self._host.execute(
-                    [rtnetlink.set_bridge_port(endpoint.host_link, hairpin=True, isolated=not self._options.icc)]
-                )
-            change = republish.change(
-                sandbox,
-                claims,
-                removed,
-                table=self._ports,
-                firewall=self._firewall,
-                attached=self._replace_attached,
-            )
-        except PortTaken as exc:
-            raise SystemFailure(_connectivity_failure(sandbox.name, endpoint, exc)) from exc
-        except OSError as exc:
-            raise SystemFailure(f"failed to publish ports of {sandbox.name}: {exc.strerror}") from exc
-        if self._flows is not None:
-            endpoints.forget_datagrams(self._flows, {*change.added, *removed})
-        return change
-
-    def host_address(self, text: str) -> str:
-        """Return where a binding without or with a host address is published; raises InvalidInput."""
-        return publish.host_address(text, self._options.ip)
-
-    def hold_address(self, container_id: str) -> None:
-        """Keep the address of an attached container for its next attach, until :meth:`let_address_go`."""
-        sandbox = self._attached.get(container_id)
-        for endpoint in sandbox.endpoints if sandbox else ():
-            if endpoint.address:
-                self._held[container_id] = IPv4Address(endpoint.address)
-
-    def let_address_go(self, container_id: str) -> None:
-        """End :meth:`hold_address`; an address that nobody uses is free then."""
-        address = self._held.pop(container_id, None)
-        sandbox = self._attached.get(container_id)
-        used = {endpoint.address for endpoint in sandbox.endpoints} if sandbox else set()
-        if address is not None and self._addresses is not None and str(address) not in used:
-            self._addresses.release(address)
-
-    def rename(self, container_id: str, name: str) -> None:
-        """Show a container under a new name."""
-        if container_id in self._attached:
-            self._attached[container_id] = msgspec.structs.replace(self._attached[container_id], name=name)
-
-    # -- what the API asks -------------------------------------------------------------------------------------------
-
-    async def list(self, filters: Filters) -> list[NetworkInspect]:
-        """Return the networks that pass the filters, without their containers."""
-        used = {endpoint.network_id for sandbox in self._attached.values() for endpoint in sandbox.endpoints}
-        return [
-            self._document(network, {})
-            for network in self._visible()
-            if catalog.matches(network, filters, used=network.id in used)
-        ]
-
-    async def inspect(self, ref: str) -> NetworkInspect:
-        """Return one network with its containers; raises NotFound."""
-        return self._document(self._find(ref), self._attached)
-
-    async def remove(self, ref: str) -> None:
-        """Refuse: the networks that there are can't be removed; raises Forbidden or NotFound."""
-        raise Forbidden(f"{self._find(ref).name} is a pre-defined network and cannot be removed")
-
-    async def prune(self, filters: Filters) -> dict[str, Any]:
-        """Remove the networks that nobody uses: none, for the built-in ones stay. Raises InvalidInput for wrong filters."""
-        catalog.check_prune(filters, self._now_ns())
-        self._emit("network", "prune", "", {"reclaimed": "0"})
-        return {"NetworksDeleted": []}
+            return self._find(ref).name
+        except BoxshipError:
+            return ref
 
     # -- parts of the above ------------------------------------------------------------------------------------------
 
     def _tell(self, action: str, ref: str, container_id: str) -> None:
-        for network in self._networks:
+        for network in (live.spec for live in self._live.values()):
             if ref in (network.id, network.name):
                 attributes = {"container": container_id, "name": network.name, "type": network.driver}
                 self._emit("network", action, network.id, attributes)
 
-    def _find(self, ref: str) -> Network:
-        return catalog.find(self._visible(), ref)
+    def _find(self, ref: str) -> LiveNetwork:
+        return self._live[catalog.find((live.spec for live in self._live.values()), ref).id]
 
-    def _visible(self) -> Sequence[Network]:
-        return [network for network in self._networks if network.name != "bridge" or self._options.bridge != "none"]
-
-    def _document(self, network: Network, attached: Mapping[str, Sandbox]) -> NetworkInspect:
-        if network.name != "bridge" or self._bridge is None:
-            return catalog.document(network, attached, pools=[], options={})
-        return catalog.document(
-            network,
-            attached,
-            pools=[IPAMPool(subnet=str(self._bridge.subnet), gateway=str(self._bridge.gateway))],
-            options={
-                "com.docker.network.bridge.default_bridge": "true",
-                "com.docker.network.bridge.enable_icc": _flag(self._options.icc),
-                "com.docker.network.bridge.enable_ip_masquerade": _flag(self._options.ip_masq),
-                "com.docker.network.bridge.host_binding_ipv4": self._options.ip,
-                "com.docker.network.bridge.name": self._bridge.name,
-                "com.docker.network.driver.mtu": str(self._options.mtu),
-            },
-        )
-
-    def _attach_to_bridge(
-        self,
-        request: AttachRequest,
-        network: Network,
-        namespace: Namespace,
-        inside: Socket,
-        claims: Sequence[publish.Claim],
-        undo: ExitStack,
-    ) -> Sandbox:
-        """Do the millisecond's work; every step leaves its reverse in ``undo``."""
-        host, own, space = self._host, self._bridge, self._addresses
-        if host is None or own is None or space is None:
-            raise SystemFailure("the default network is not started")
-        endpoint_id = ids.new_id()
-        held = self._held.get(request.container_id)
-        address = held or space.allocate()
-        if held is None:
-            undo.callback(space.release, address)
-        mac = request.mac_address or ipam.mac_of(address)
-        endpoint = Endpoint(
-            network=network.name,
-            network_id=network.id,
-            endpoint_id=endpoint_id,
-            mac_address=mac,
-            address=str(address),
-            prefix_length=own.subnet.prefixlen,
-            gateway=str(own.gateway),
-            host_link=f"veth{endpoint_id[:7]}",
-            mtu=self._options.mtu,
-        )
-        try:
-            ports = self._take_ports(claims, str(address), undo)
-            undo.callback(endpoints.disconnect, host, endpoint.host_link)
-            endpoints.connect(
-                host,
-                inside,
-                own,
-                endpoint,
-                namespace=namespace.path,
-                alias=f"{self._alias}:{ids.short(request.container_id)}",
-                hairpin=bool(ports),
-                isolated=not self._options.icc,
+    def _driver(self, network: Network) -> Driver:
+        if network.driver == "overlay":
+            raise Forbidden(
+                'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node '
+                "to swarm and try again."
             )
-            if self._firewall is not None and ports:
-                undo.callback(self._firewall.unpublish, ports)
-                self._firewall.publish(ports)
-        except PortTaken as exc:
-            raise SystemFailure(_connectivity_failure(request.name, endpoint, exc)) from exc
-        except (OSError, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-            raise SystemFailure(f"failed to create endpoint {request.name} on network bridge: {reason}") from exc
-        return Sandbox(id=namespace.id, key=namespace.path, name=request.name, endpoints=[endpoint], ports=[*ports])
-
-    def _take_ports(self, claims: Sequence[publish.Claim], address: str, undo: ExitStack) -> Sequence[PublishedPort]:
-        ports = []
-        for claim in claims:
-            port = self._ports.take(claim, address)
-            undo.callback(self._ports.give_back, port)
-            ports.append(port)
-        return ports
-
-    def _free(self, sandbox: Sandbox) -> None:
-        """Free ports, rules, flows and address of a sandbox; goes on where the kernel has lost something already."""
-        if self._firewall is not None and sandbox.ports:
-            with contextlib.suppress(OSError):
-                self._firewall.unpublish(sandbox.ports)
-        for port in sandbox.ports:
-            self._ports.give_back(port)
-        for endpoint in sandbox.endpoints:
-            if endpoint.address and self._host is not None and self._addresses is not None:
-                # Until the namespace is gone its interface would answer for an address that may be somebody else's.
-                endpoints.disconnect(self._host, endpoint.host_link)
-                if sandbox.ports and self._flows is not None:
-                    endpoints.forget_flows(self._flows, endpoint.address)
-                if IPv4Address(endpoint.address) not in self._held.values():
-                    self._addresses.release(IPv4Address(endpoint.address))
-
-    def _replace_attached(self, old: Sandbox, new: Sandbox) -> bool:
-        """Show ``new`` in place of ``old``; return False when the container has ended."""
-        for container_id, attached in self._attached.items():
-            if attached.id == old.id:
-                self._attached[container_id] = new
-                return True
-        return False
-
-    def _remove_in_background(self, path: str) -> None:
-        """Remove the namespace of a failed attach; a failure is left to the next start's sweep."""
-        asyncio.get_running_loop().run_in_executor(None, _try_remove, path)
-
-    # -- start and end, in a thread ----------------------------------------------------------------------------------
-
-    def _set_up(self) -> None:
-        claimed = self._attached.values()
-        namespaces.sweep(self._directory, {sandbox.key for sandbox in claimed})
-        if self._options.bridge == "none":
-            return
-        known = [endpoint for sandbox in claimed for endpoint in sandbox.endpoints if endpoint.address]
-        used = IPv4Interface(f"{known[0].gateway}/{known[0].prefix_length}") if known else None
-        servers = files.name_servers(self._host_resolv_conf())
-        self._host = host = Socket.open()
-        self._flows = Socket.open(NETLINK_NETFILTER)
-        self._bridge = own = bridge.ensure(host, self._options, self._alias, used=used, servers=servers)
-        fixed = IPv4Network(self._options.fixed_cidr) if self._options.fixed_cidr else None
-        self._addresses = ipam.AddressSpace("bridge", own.subnet, own.gateway, fixed)
-        for endpoint in known:
-            self._addresses.reserve(IPv4Address(endpoint.address))
-        endpoints.adopt(host, own, {endpoint.host_link for endpoint in known}, f"{self._alias}:")
-        ports = [port for sandbox in claimed for port in sandbox.ports]
-        for port in ports:
-            self._ports.adopt(port)
-        turned_on = self._options.ip_forward and bridge.turn_on_forwarding()
-        if self._options.iptables:
-            self._set_up_firewall(own, ports, turned_on)
-
-    def _set_up_firewall(self, own: Bridge, ports: Sequence[PublishedPort], forwarding_turned_on: bool) -> None:
-        self._firewall = firewall = Firewall(f"boxship_{self._instance}")
-        firewall.bridges = [BridgeRules(own.name, own.subnet, icc=self._options.icc, masquerade=self._options.ip_masq)]
-        firewall.forward_drop = forwarding_turned_on or firewall.dropped_forwarding()
-        firewall.restore_ports(ports)
-        firewall.apply()
-        bridge.allow_loopback_sources(own.name)  # after the rules that drop loopback addresses from elsewhere
-
-    def _tear_down(self) -> None:
-        unused = not self._attached
-        if self._firewall is not None:
-            if unused:
-                with contextlib.suppress(OSError):
-                    self._firewall.remove()
-            self._firewall.close()
-        if self._host is not None:
-            if unused and self._bridge is not None and self._bridge.owned:
-                rtnetlink.delete_links(self._host, [self._bridge.link])
-            self._host.close()
-        if self._flows is not None:
-            self._flows.close()
-        self._ports.close()
+        if network.driver == "host" or (network.driver == "null" and not network.config_only):
+            raise Forbidden(f'only one instance of "{network.driver}" network is allowed')
+        driver = self._drivers.get(network.driver)
+        if driver is None:
+            raise NotFound(f'plugin "{network.driver}" not found')
+        return driver
 
     # -- rules that others have changed ------------------------------------------------------------------------------
 
     def _firewall_changed(self) -> None:
-        if self._firewall is None or not self._firewall.disturbed():
+        if self._host.firewall is None or not self._host.firewall.disturbed():
             return
         self._disturbed = True
         if self._restoring is None:
@@ -446,9 +345,9 @@ class NetworkService:
 
     async def _restore_firewall(self) -> None:
         try:
-            while self._disturbed and self._firewall is not None:
+            while self._disturbed and self._host.firewall is not None:
                 self._disturbed = False
-                self._firewall.apply()
+                self._host.firewall.apply()
                 _log.warning("the firewall table of %s was changed by another program and is restored", self._instance)
                 await asyncio.sleep(_RESTORE_PAUSE)
         except OSError as exc:
@@ -457,20 +356,7 @@ class NetworkService:
             self._restoring = None
 
 
-def _try_remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        namespaces.remove(path)
-
-
-def _connectivity_failure(name: str, endpoint: Endpoint, taken: PortTaken) -> str:
-    """Return Docker's sentence for a port that is not to be had."""
-    head = f"driver failed programming external connectivity on endpoint {name} ({endpoint.endpoint_id})"
-    claim = taken.claim
-    if taken.error == 0:
-        return f"{head}: {taken}"
-    target = f"{claim.host_ip}:{taken.port}:{endpoint.address}:{claim.container_port}/{claim.protocol}"
-    return f"{head}: failed to bind host port for {target}: {os.strerror(taken.error).lower()}"
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
+def _with_socket(change: Callable[[Socket, Network], None], network: Network) -> None:
+    """Carry out a driver's change with a socket of its own: the service's is the event loop's."""
+    with Socket.open() as sock:
+        change(sock, network)

@@ -127,6 +127,8 @@ def _serve_one(sock: socket.socket, answered: int, handover: socket.socket, shim
                     pass
                 case "netns":
                     passed = [netns.make(message["path"], message.get("user"))]
+                case "enter":
+                    passed = [netns.enter(message["path"], ipv6=bool(message.get("ipv6")))]
                 case "shim":
                     start = _checked(message["start"], fds)
                     answer["pid"] = shim_pid

@@ -1,4 +1,4 @@
-"""Make a network namespace, in a process that is there for that only."""
+"""Make a network namespace, or go into one, in a process that is there for that only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make(path: str, user: dict[str, Any] | None = None) -> int:
         inside = userns.enter(user) if user is not None else None
         namespaces.unshare(namespaces.CLONE_NEWNET)
         _set_up("lo")
-        _refuse_ipv6()
+        allow_ipv6(False)
         route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
         if inside is not None:
             inside.bind(path)
@@ -45,17 +45,31 @@ def make(path: str, user: dict[str, Any] | None = None) -> int:
     return route.detach()
 
 
-def _refuse_ipv6() -> None:
-    """Leave IPv6 off on the interfaces to come: a container could tell its neighbours by router advertisements to use it.
+def enter(path: str, *, ipv6: bool) -> int:
+    """Go into the network namespace at ``path`` and return a route netlink socket inside it.
 
-    A network with IPv6 turns it on for its own interface. The loopback has ``::1`` already.
+    ``ipv6`` says whether interfaces that are made there from now on have IPv6. Raises OSError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.setns(fd, namespaces.CLONE_NEWNET)
+    finally:
+        os.close(fd)
+    allow_ipv6(ipv6)
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE).detach()
+
+
+def allow_ipv6(allowed: bool) -> None:
+    """Say whether interfaces to come have IPv6; without a network that has it they shall not.
+
+    A container could tell its neighbours by router advertisements to use it. The loopback has ``::1`` already.
     """
     try:
         fd = os.open("/proc/sys/net/ipv6/conf/default/disable_ipv6", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return  # a kernel without IPv6
     try:
-        os.write(fd, b"1")
+        os.write(fd, b"0" if allowed else b"1")
     finally:
         os.close(fd)
 

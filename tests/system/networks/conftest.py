@@ -19,11 +19,14 @@ from typing import Any
 import pytest
 
 from boxship.linux import rtnetlink
-from boxship.linux.mount import MS_BIND, MS_PRIVATE, MS_REC, mount
+from boxship.linux.mount import MS_PRIVATE, MS_REC, mount
 from boxship.linux.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from boxship.linux.netlink import Socket
-from boxship.networks import AttachRequest, NetworkOptions, NetworkService, Sandbox
+from boxship.networks import AttachRequest, EndpointRequest, NetworkOptions, NetworkService, Sandbox
+from boxship.networks.files import DNSDefaults
+from boxship.shim import netns
 from boxship.spec.docker.container import PortBinding
+from boxship.spec.docker.network import IPAM, IPAMPool, NetworkCreate
 from boxship.store import Store
 
 HOST_LAN = "192.0.2.1"
@@ -48,13 +51,22 @@ class Lab:
             instance=instance,
             options=NetworkOptions(**options),
             namespaces=self.forge,
-            host_resolv_conf=lambda: "nameserver 192.0.2.53\n",
+            dns=DNSDefaults(host=lambda: "nameserver 192.0.2.53\n"),
         )
         await service.start(sandboxes or {})
         return service
 
-    async def attach(self, service: NetworkService, name: str, **wishes: Any) -> Sandbox:
-        return await service.attach(AttachRequest(container_id=name.encode().hex().ljust(64, "0"), name=name, **wishes))
+    async def attach(self, service: NetworkService, name: str, *networks: str, mac: str = "", **wishes: Any) -> Sandbox:
+        """Attach a container to networks by name, the default bridge if there is none."""
+        endpoints = tuple(EndpointRequest(network=network, mac_address=mac) for network in networks or ["bridge"])
+        return await service.attach(
+            AttachRequest(container_id=container_id(name), name=name, endpoints=endpoints, **wishes)
+        )
+
+    async def create(self, service: NetworkService, name: str, *subnets: str, **wishes: Any) -> str:
+        """Make a network with these subnets and return its id."""
+        ipam = IPAM(config=[IPAMPool(subnet=subnet) for subnet in subnets])
+        return (await service.create(NetworkCreate(name=name, ipam=ipam, **wishes))).id
 
     def neighbour(self) -> str:
         """Make a host on a LAN at 192.0.2.2 that routes our container subnets to us; return its namespace's path."""
@@ -143,6 +155,10 @@ class Lab:
         self.store.close()
 
 
+def container_id(name: str) -> str:
+    return name.encode().hex().ljust(64, "0")
+
+
 class Forge:
     """A NamespaceFactory: a process of its own makes the namespaces, as the launcher does.
 
@@ -156,8 +172,9 @@ class Forge:
         if self.pid == 0:
             try:
                 self._socket.close()
-                while path := theirs.recv(4096):
-                    fd = make_namespace(path.decode())
+                while request := theirs.recv(4096).decode():
+                    word, _, path = request.partition(" ")
+                    fd = make_namespace(path) if word == "make" else enter_namespace(path, ipv6=word == "ipv6")
                     socket.send_fds(theirs, [b"x"], [fd])
                     os.close(fd)
             finally:
@@ -165,26 +182,33 @@ class Forge:
         theirs.close()
 
     async def create(self, path: str, owner: object = None) -> int:
-        return await asyncio.to_thread(self._create, path)
+        return await asyncio.to_thread(self._ask, f"make {path}")
 
-    def _create(self, path: str) -> int:
+    async def open(self, path: str, *, ipv6: bool) -> int:
+        return await asyncio.to_thread(self._ask, f"{'ipv6' if ipv6 else 'ipv4'} {path}")
+
+    def _ask(self, request: str) -> int:
         with self._lock:
-            self._socket.send(path.encode())
+            self._socket.send(request.encode())
             return socket.recv_fds(self._socket, 1, 1)[1][0]
 
 
 def make_namespace(path: str) -> int:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o600))
+    return in_child(lambda: netns.make(path))
+
+
+def enter_namespace(path: str, *, ipv6: bool) -> int:
+    return in_child(lambda: netns.enter(path, ipv6=ipv6))
+
+
+def in_child(function: Callable[[], int]) -> int:
+    """Return the descriptor that a function gives in a forked child."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            unshare(CLONE_NEWNET)
-            with Socket.open() as sock:
-                sock.execute([rtnetlink.set_link("lo", up=True)])
-                mount("/proc/self/ns/net", path, None, MS_BIND)
-                socket.send_fds(theirs, [b"x"], [sock.fileno()])
+            socket.send_fds(theirs, [b"x"], [function()])
             status = 0
         finally:
             os._exit(status)

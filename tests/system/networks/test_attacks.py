@@ -79,7 +79,7 @@ def test_of_many_that_race_for_a_port_exactly_one_wins(isolated, bindings):
             assert all(str(result).endswith("port is already allocated") for result in losers)
             await service.release(winner)
         with nftables.Context() as nft:
-            assert "elements" not in nft.run("list table ip boxship_lab")
+            assert "elements" not in nft.run("list map ip boxship_lab published-any")
 
     isolated(scenario)
 

@@ -82,7 +82,7 @@ def test_a_udp_client_follows_a_port_that_is_published_anew(isolated, bindings):
 def test_none_has_only_loopback(isolated, in_namespace):
     async def scenario(lab):
         service = await lab.service()
-        sandbox = await lab.attach(service, "alone", network="none")
+        sandbox = await lab.attach(service, "alone", "none")
         names = in_namespace(sandbox.key, lambda: [name for _, name in socket.if_nameindex()])
         assert names == ["lo"]
         assert (sandbox.endpoints[0].network, sandbox.endpoints[0].address) == ("none", "")

@@ -150,7 +150,7 @@ def test_without_a_bridge_only_none_and_host_are_there(isolated):
         with pytest.raises(NotFound, match="network bridge not found"):
             await lab.attach(service, "two")
         assert lab.links() == {"lo"}
-        await lab.attach(service, "one", network="none")
+        await lab.attach(service, "one", "none")
 
     isolated(scenario)
 
@@ -159,10 +159,10 @@ def test_a_failed_attach_leaves_nothing(isolated):
     async def scenario(lab):
         service = await lab.service()
         before = lab.links()
-        with pytest.raises(BoxshipError, match="failed to create endpoint bad on network bridge: not a MAC address"):
-            await lab.attach(service, "bad", mac_address="02:42:zz")
+        with pytest.raises(BoxshipError, match="invalid MAC address: 02:42:zz"):
+            await lab.attach(service, "bad", mac="02:42:zz")
         with pytest.raises(BoxshipError, match="failed to create endpoint bad on network bridge"):
-            await lab.attach(service, "bad", mac_address="ff:ff:ff:ff:ff:ff")
+            await lab.attach(service, "bad", mac="ff:ff:ff:ff:ff:ff")
         assert lab.links() == before
         assert (await lab.attach(service, "good")).endpoints[0].address == "172.17.0.2"
 
@@ -200,8 +200,8 @@ async def crash(service):
     service._pool._closed = True
     if service._pool._filling is not None:
         await service._pool._filling
-    if service._firewall is not None:
-        asyncio.get_running_loop().remove_reader(service._firewall.fileno())
-        service._firewall.close()
+    if service._host.firewall is not None:
+        asyncio.get_running_loop().remove_reader(service._host.firewall.fileno())
+        service._host.firewall.close()
     service._host.close()
-    service._ports.close()
+    service._host.ports.close()

@@ -107,7 +107,7 @@ def test_ping(ask, method):
         ("POST", "/build"),
         ("POST", "/swarm/init"),
         ("GET", "/plugins"),
-        ("POST", "/networks/create"),
+        ("POST", "/networks/x/rename"),
         ("GET", "/containers/json/"),
     ],
 )

@@ -40,62 +40,81 @@ def exact(port, ip="0.0.0.0", protocol="tcp"):
     return Claim(protocol, ip, port, port, 80)
 
 
+def take(ports, claim, container="c"):
+    return ports.take(claim, [(claim.host_ip, container)])[0]
+
+
 ANY_PORT = Claim("tcp", "0.0.0.0", 0, 0, 80)
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("0.0.0.0", "10.0.0.1"), ("10.0.0.1", "0.0.0.0"), ("1.1.1.1", "1.1.1.1")]
+    ("first", "second"),
+    [("0.0.0.0", "10.0.0.1"), ("10.0.0.1", "0.0.0.0"), ("1.1.1.1", "1.1.1.1"), ("fd00::1", "fd00::1")],
 )
 def test_a_port_is_given_once(first, second):
     ports, _ = table()
-    ports.take(exact(80, first), "172.17.0.2")
+    take(ports, exact(80, first), "172.17.0.2")
     with pytest.raises(PortTaken) as raised:
-        ports.take(exact(80, second), "172.17.0.3")
-    assert str(raised.value) == f"Bind for {second}:80 failed: port is already allocated"
+        take(ports, exact(80, second), "172.17.0.3")
+    shown = f"[{second}]" if ":" in second else second
+    assert str(raised.value) == f"Bind for {shown}:80 failed: port is already allocated"
 
 
 def test_other_protocols_and_addresses_do_not_collide():
     ports, _ = table()
-    for claim in (exact(80, "1.1.1.1"), exact(80, "2.2.2.2"), exact(80, "0.0.0.0", "udp")):
-        ports.take(claim, "172.17.0.2")
-    assert len(ports) == 3
+    for claim in (exact(80, "1.1.1.1"), exact(80, "2.2.2.2"), exact(80, "0.0.0.0", "udp"), exact(80, "::")):
+        take(ports, claim, "172.17.0.2")
+    assert len(ports) == 4
+
+
+def test_a_port_on_both_wildcards_is_the_same_and_given_whole_or_not_at_all():
+    ports, host = table()
+    take(ports, exact(100, "::"))
+    both = ANY_PORT._replace(both=True)
+    given = ports.take(both, both.targets("172.17.0.2", "fd00::2"))
+    assert [(port.host_ip, port.host_port, port.container_ip) for port in given] == [
+        ("0.0.0.0", 101, "172.17.0.2"),
+        ("::", 101, "fd00::2"),
+    ]
+    assert host.sockets[1].closed  # of 100 on IPv4, which IPv6 did not have
+    assert take(ports, exact(100)).host_port == 100
 
 
 def test_a_port_that_is_given_back_is_free_and_its_socket_closed():
     ports, host = table()
-    port = ports.take(exact(80), "172.17.0.2")
+    port = take(ports, exact(80), "172.17.0.2")
     ports.give_back(port)
     ports.give_back(port)
     assert host.sockets[0].closed
-    assert ports.take(exact(80), "172.17.0.3").container_ip == "172.17.0.3"
+    assert take(ports, exact(80), "172.17.0.3").container_ip == "172.17.0.3"
 
 
 def test_random_ports_rotate_and_skip_what_the_host_uses():
     ports, _ = table({101: errno.EADDRINUSE})
-    first = ports.take(ANY_PORT, "172.17.0.2")
+    first = take(ports, ANY_PORT, "172.17.0.2")
     ports.give_back(first)
-    assert [first.host_port, ports.take(ANY_PORT, "c").host_port, ports.take(ANY_PORT, "c").host_port] == [
+    assert [first.host_port, take(ports, ANY_PORT, "c").host_port, take(ports, ANY_PORT, "c").host_port] == [
         100,
         102,
         100,
     ]
     with pytest.raises(PortTaken):
-        ports.take(ANY_PORT, "c")
+        take(ports, ANY_PORT, "c")
 
 
 def test_a_range_gives_its_first_free_port():
     ports, _ = table({8000: errno.EADDRINUSE})
     claim = Claim("tcp", "0.0.0.0", 8000, 8002, 80)
-    assert [ports.take(claim, "c").host_port for _ in range(2)] == [8001, 8002]
+    assert [take(ports, claim, "c").host_port for _ in range(2)] == [8001, 8002]
     with pytest.raises(PortTaken) as raised:
-        ports.take(claim, "c")
+        take(ports, claim, "c")
     assert (raised.value.port, raised.value.error) == (8000, errno.EADDRINUSE)
 
 
 def test_an_address_that_is_not_the_hosts_ends_the_search():
     ports, _ = table({100: errno.EADDRNOTAVAIL})
     with pytest.raises(PortTaken) as raised:
-        ports.take(ANY_PORT, "c")
+        take(ports, ANY_PORT, "c")
     assert raised.value.error == errno.EADDRNOTAVAIL
 
 
@@ -103,7 +122,7 @@ def test_an_adopted_port_is_taken_even_when_its_socket_is_lost():
     ports, _ = table({80: errno.EADDRINUSE})
     ports.adopt(PublishedPort(protocol="tcp", host_ip="0.0.0.0", host_port=80, container_ip="c", container_port=80))
     with pytest.raises(PortTaken, match="already allocated"):
-        ports.take(exact(80), "c")
+        take(ports, exact(80), "c")
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])

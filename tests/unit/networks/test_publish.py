@@ -16,12 +16,13 @@ def ask(bindings, exposed=(), publish_all=False):
 @pytest.mark.parametrize(
     ("bindings", "expected"),
     [
-        ({"80/tcp": [("", "8080")]}, [Claim("tcp", "0.0.0.0", 8080, 8080, 80)]),
+        ({"80/tcp": [("", "8080")]}, [Claim("tcp", "0.0.0.0", 8080, 8080, 80, True)]),
         ({"80": [("127.0.0.1", "")]}, [Claim("tcp", "127.0.0.1", 0, 0, 80)]),
         ({"53/udp": [("10.0.0.1", "0")]}, [Claim("udp", "10.0.0.1", 0, 0, 53)]),
-        ({"80/tcp": [("", "8000-8010")]}, [Claim("tcp", "0.0.0.0", 8000, 8010, 80)]),
-        ({"9/sctp": [("", "9")]}, [Claim("sctp", "0.0.0.0", 9, 9, 9)]),
-        ({"80/tcp": [("", "80"), ("0.0.0.0", "80")]}, [Claim("tcp", "0.0.0.0", 80, 80, 80)]),
+        ({"80/tcp": [("", "8000-8010")]}, [Claim("tcp", "0.0.0.0", 8000, 8010, 80, True)]),
+        ({"80/tcp": [("[fd00::1]", "80")]}, [Claim("tcp", "fd00::1", 80, 80, 80)]),
+        ({"9/sctp": [("", "9")]}, [Claim("sctp", "0.0.0.0", 9, 9, 9, True)]),
+        ({"80/tcp": [("", "80"), ("0.0.0.0", "80")]}, [Claim("tcp", "0.0.0.0", 80, 80, 80, True)]),
     ],
 )
 def test_bindings_become_claims(bindings, expected):
@@ -60,7 +61,6 @@ def test_exposing_publishes_nothing():
         ({"80/tcp": [("", "10-5")]}, "invalid port specification: 10-5"),
         ({"80/tcp": [("", "\u0663")]}, "invalid port specification: \u0663"),
         ({"80/tcp": [("1.2.3", "80")]}, "invalid IP address: 1.2.3"),
-        ({"80/tcp": [("::1", "80")]}, "cannot publish on ::1"),
     ],
 )
 def test_bad_bindings_are_refused(bindings, text):

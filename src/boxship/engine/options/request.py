@@ -19,7 +19,6 @@ from boxship.spec.docker.container import (
     CreateRequest,
     HostConfig,
     LogConfig,
-    NetworkingConfig,
     RestartPolicy,
 )
 
@@ -137,16 +136,6 @@ def check(config: ContainerConfig, host: HostConfig, settings: EngineSettings, i
         pids_limit=host.pids_limit or None,
         runtime=host.runtime or settings.default_runtime,
     )
-
-
-def check_endpoints(networking: NetworkingConfig | None) -> None:
-    """Raise InvalidInput for an address of the user's choice: the networks that there are give them themselves."""
-    for endpoint in (networking.endpoints_config or {}).values() if networking else ():
-        chosen = endpoint.ipam_config if endpoint else None
-        if chosen and (chosen.ipv4_address or chosen.ipv6_address):
-            raise InvalidInput("user specified IP address is supported on user defined networks only")
-        if chosen and chosen.link_local_ips:
-            raise InvalidInput("link-local addresses are supported on user defined networks only")
 
 
 def split_request(request: CreateRequest) -> tuple[ContainerConfig, HostConfig]:

@@ -58,6 +58,16 @@ class Launcher:
             raise SystemFailure(f"no socket came with the network namespace {path}")
         return fd
 
+    async def open(self, path: str, *, ipv6: bool) -> int:
+        """Return a route netlink socket opened in the network namespace at ``path``.
+
+        ``ipv6`` says whether interfaces that are made there from now on have IPv6.
+        """
+        _, fd = await self._ask({"op": "enter", "path": path, "ipv6": ipv6})
+        if fd < 0:
+            raise SystemFailure(f"no socket came from the network namespace {path}")
+        return fd
+
     async def shim(self, start: dict[str, Any], fds: list[int]) -> int:
         """Start a shim; ``fds`` are its control socket and the sockets of clients attached already. Return its pid."""
         answer, _ = await self._ask({"op": "shim", "start": start}, fds)

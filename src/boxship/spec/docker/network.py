@@ -74,3 +74,45 @@ class NetworkInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal")
     containers: dict[str, NetworkContainer] = {}
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+
+
+class ConfigReference(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    network: str = ""
+
+
+class NetworkCreate(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Body of POST /networks/create; what is None was not said."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    enable_ipv4: bool | None = field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = field(default=None, name="EnableIPv6")
+    ipam: IPAM | None = field(default=None, name="IPAM")
+    config_only: bool = False
+    config_from: ConfigReference | None = None
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    check_duplicate: bool | None = None  # of old clients; names are unique
+
+
+class NetworkCreated(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    id: str
+    warning: str = ""
+
+
+class NetworkConnect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Body of POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class NetworkDisconnect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Body of POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False

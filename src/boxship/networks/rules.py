@@ -1,0 +1,261 @@
+"""The firewall's rules as text for nft: one table of IPv4 and one of IPv6, described from values.
+
+What the rules promise, for each bridge:
+
+- containers reach out, masqueraded as the host; answers come back. Those of an internal network reach nothing else;
+- from outside, the host's other interfaces and other bridges, a container is reached through published ports only. Packets
+  that name a container's address directly are dropped before anything else looks at them, so also for a port that is
+  published on 127.0.0.1; so are packets with loopback or container addresses that come from a wrong interface. Of a network
+  whose gateway mode is "routed" the published ports are open at the container's own address, of "nat-unprotected" all are;
+- a published port is one element of a map, wildcard addresses in a map of their own; the container sees the client's
+  address, except that loopback clients and containers of the same bridge show up as the bridge's address;
+- containers of one bridge reach each other when ``icc`` is on.
+
+Packets of others pass as if this table weren't there, unless forwarding was off before Boxship turned it on: then
+nothing else is forwarded, as the administrator had it. Rules of the administrator in the chain ``USER_CHAIN`` come first.
+
+What a packet costs does not grow with the number of networks or ports: each is an element of sets and maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from boxship.networks.models import PublishedPort
+from boxship.networks.publish import ANY, ANY_V6
+
+USER_CHAIN = "BOXSHIP-USER"
+MARK = 0x100000  # of packets to containers that passed these rules; see boxship.networks.guard
+
+NAT, ROUTED, UNPROTECTED, ISOLATED = "nat", "routed", "nat-unprotected", "isolated"
+
+
+class Family(NamedTuple):
+    """How nft calls things of one IP version."""
+
+    name: str
+    address: str
+    loopback: str
+    icmp: str
+    any: str
+
+
+IPV4 = Family("ip", "ipv4_addr", "127.0.0.0/8", "icmp", ANY)
+IPV6 = Family("ip6", "ipv6_addr", "::1", "ipv6-icmp", ANY_V6)
+
+
+class BridgeRules(NamedTuple):
+    """What the firewall knows of one bridge; ``id`` is of letters and digits, a subnet "" where there is none."""
+
+    id: str
+    link: str
+    subnet: str = ""
+    subnet_v6: str = ""
+    icc: bool = True
+    masquerade: bool = True
+    internal: bool = False
+    mode: str = NAT
+    mode_v6: str = NAT
+
+    def of(self, family: Family) -> tuple[str, str]:
+        """Return subnet and gateway mode of a family."""
+        return (self.subnet, self.mode) if family is IPV4 else (self.subnet_v6, self.mode_v6)
+
+
+def table(
+    family: Family,
+    name: str,
+    bridges: Iterable[BridgeRules],
+    ports: Iterable[PublishedPort],
+    *,
+    forward_drop: bool,
+    user_rules: Sequence[str] = (),
+) -> str:
+    """Return the commands that put the whole table of a family in place of an older one, in one transaction."""
+    ip, address = family.name, family.address
+    local = f"{ip} daddr != {family.loopback} fib daddr type local jump publish"
+    # Loopback packets of IPv6 can't be routed anywhere; of IPv4 they can, once the bridge allows it.
+    output = "fib daddr type local jump publish" if family is IPV4 else local
+    protocols = "meta l4proto { tcp, udp, sctp }"
+    body = [
+        _set("subnets", address, interval=True),
+        _set("masqueraded", address, interval=True),
+        _set("reachable", address, interval=True),
+        _set("bridges", "ifname"),
+        _set("closed", "ifname"),
+        _set("open", f"inet_proto . {address} . inet_service"),
+        *(_map(kind, "ifname", "verdict") for kind in ("leaving", "shut", "entering", "arriving")),
+        _map("published", f"inet_proto . {address} . inet_service", f"{address} . inet_service"),
+        _map("published-any", "inet_proto . inet_service", f"{address} . inet_service"),
+        _chain(USER_CHAIN, "", user_rules),
+        _chain(
+            "publish",
+            "",
+            [
+                f"{protocols} dnat {ip} to meta l4proto . {ip} daddr . th dport map @published",
+                f"{protocols} dnat {ip} to meta l4proto . th dport map @published-any",
+            ],
+        ),
+        _chain(
+            "raw-prerouting",
+            "type filter hook prerouting priority raw; policy accept;",
+            [
+                'iifname "lo" accept',
+                f"{ip} daddr {family.loopback} drop",
+                f"{ip} saddr {family.loopback} drop",
+                "iifname vmap @leaving",
+                f"{ip} saddr @subnets drop",
+                f"{ip} daddr @subnets {ip} daddr != @reachable fib daddr type != local drop",
+            ],
+        ),
+        _chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", [local]),
+        _chain(
+            "passed",
+            "type filter hook prerouting priority -99; policy accept;",  # when destinations have been translated
+            [f"{ip} daddr @subnets meta mark set meta mark | {MARK:#x}"],
+        ),
+        _chain("output", "type nat hook output priority -100; policy accept;", [output]),
+        _chain(
+            "forward",
+            f"type filter hook forward priority filter; policy {'drop' if forward_drop else 'accept'};",
+            [
+                f"jump {USER_CHAIN}",
+                "iifname vmap @shut",
+                "oifname vmap @entering",
+                "oifname @closed drop",
+                "iifname @bridges accept",
+            ],
+        ),
+        _chain(
+            "postrouting",
+            "type nat hook postrouting priority srcnat; policy accept;",
+            ["oifname vmap @arriving", f"{ip} saddr @masqueraded masquerade"],
+        ),
+    ]
+    text = f"add table {ip} {name}\ndelete table {ip} {name}\ntable {ip} {name} {{\n{''.join(body)}}}\n"
+    return text + add_bridges(family, name, bridges) + add_ports(family, name, ports)
+
+
+def add_bridges(family: Family, name: str, bridges: Iterable[BridgeRules]) -> str:
+    """Return the commands that make bridges known."""
+    chains: list[str] = []
+    elements: dict[str, list[str]] = {}
+    for bridge in bridges:
+        chains += _chains(family, bridge)
+        for place, element in _bridge_elements(family, bridge):
+            elements.setdefault(place, []).append(element)
+    text = f"table {family.name} {name} {{\n{''.join(chains)}}}\n" if chains else ""
+    return text + "".join(
+        f"add element {family.name} {name} {place} {{ {', '.join(listed)} }}\n" for place, listed in elements.items()
+    )
+
+
+def delete_bridge(family: Family, name: str, bridge: BridgeRules) -> str:
+    """Return the commands that forget a bridge."""
+    ip = family.name
+    text = "".join(
+        f"delete element {ip} {name} {place} {{ {element.partition(' : ')[0]} }}\n"
+        for place, element in _bridge_elements(family, bridge)
+    )
+    for chain in _chain_names(family, bridge):
+        text += f"flush chain {ip} {name} {chain}\ndelete chain {ip} {name} {chain}\n"
+    return text
+
+
+def add_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    """Return the commands that publish those of the ports that belong to a family."""
+    return _port_commands("add", family, name, ports)
+
+
+def delete_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    """Return the commands that end the publishing of ports."""
+    return _port_commands("delete", family, name, ports)
+
+
+def _chains(family: Family, bridge: BridgeRules) -> list[str]:
+    subnet, mode = bridge.of(family)
+    if not subnet:
+        return []
+    ip, link = family.name, f'"{bridge.link}"'
+    leaving = [
+        f"{ip} saddr @subnets {ip} saddr != {subnet} drop",
+        f"{ip} daddr @subnets {ip} daddr != {subnet} {ip} daddr != @reachable fib daddr type != local drop",
+        "accept",
+    ]
+    entering = [] if bridge.internal else ["ct state established,related accept", "ct status dnat accept"]
+    entering += [f"iifname {link} accept"] if bridge.icc else []
+    if not bridge.internal and mode == ROUTED:
+        entering += [f"meta l4proto . {ip} daddr . th dport @open accept", f"meta l4proto {family.icmp} accept"]
+    entering += ["accept" if not bridge.internal and mode == UNPROTECTED else "drop"]
+    arriving = [f"{ip} saddr {subnet} ct status dnat masquerade", f"{ip} saddr {subnet} accept"]
+    if family is IPV4:
+        arriving.append(f"ip saddr {family.loopback} masquerade")
+    chains = [
+        _chain(f"from-{bridge.id}", "", leaving),
+        _chain(f"to-{bridge.id}", "", entering),
+        _chain(f"at-{bridge.id}", "", arriving),
+    ]
+    if bridge.internal:
+        chains.append(_chain(f"shut-{bridge.id}", "", [f"oifname {link} return", "drop"]))
+    return chains
+
+
+def _chain_names(family: Family, bridge: BridgeRules) -> list[str]:
+    if not bridge.of(family)[0]:
+        return []
+    kinds = ["from", "to", "at", *(["shut"] if bridge.internal else [])]
+    return [f"{kind}-{bridge.id}" for kind in kinds]
+
+
+def _bridge_elements(family: Family, bridge: BridgeRules) -> list[tuple[str, str]]:
+    """Return set or map and element of everything that is known of a bridge."""
+    subnet, mode = bridge.of(family)
+    link = f'"{bridge.link}"'
+    if not subnet:
+        return [("closed", link)]
+    elements = [
+        ("leaving", f"{link} : jump from-{bridge.id}"),
+        ("entering", f"{link} : jump to-{bridge.id}"),
+        ("arriving", f"{link} : jump at-{bridge.id}"),
+        ("subnets", subnet),
+        ("bridges", link),
+    ]
+    if bridge.internal:
+        return [*elements, ("shut", f"{link} : jump shut-{bridge.id}")]
+    if mode in (ROUTED, UNPROTECTED):
+        elements.append(("reachable", subnet))
+    if bridge.masquerade and mode in (NAT, UNPROTECTED):
+        elements.append(("masqueraded", subnet))
+    return elements
+
+
+def _port_commands(verb: str, family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    found: dict[str, list[str]] = {}
+    for port in ports:
+        if (":" in port.container_ip) is not (family is IPV6):
+            continue
+        target = f"{port.container_ip} . {port.container_port}"
+        if not port.host_port:  # routed: open at the container's own address
+            found.setdefault("open", []).append(f"{port.protocol} . {target}")
+            continue
+        wildcard = port.host_ip == family.any
+        where = f"{port.host_port}" if wildcard else f"{port.host_ip} . {port.host_port}"
+        value = f" : {target}" if verb == "add" else ""
+        found.setdefault("published-any" if wildcard else "published", []).append(f"{port.protocol} . {where}{value}")
+    return "".join(
+        f"{verb} element {family.name} {name} {place} {{ {', '.join(elements)} }}\n"
+        for place, elements in found.items()
+    )
+
+
+def _set(name: str, key: str, *, interval: bool = False) -> str:
+    return f" set {name} {{ type {key};{' flags interval;' if interval else ''}\n }}\n"
+
+
+def _map(name: str, key: str, value: str) -> str:
+    return f" map {name} {{ type {key} : {value};\n }}\n"
+
+
+def _chain(name: str, head: str, rules: Sequence[str]) -> str:
+    return f" chain {name} {{ {head}\n" + "".join(f"  {rule}\n" for rule in rules) + " }\n"

@@ -1,0 +1,266 @@
+"""Networks that users make, through the docker CLI: their life, who reaches whom, what inspect shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from harness.engine import Engine
+
+pytestmark = pytest.mark.system
+CLI = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def clean_networks(engine: Engine) -> Iterator[None]:
+    """Remove what a test leaves of containers, then of networks."""
+    yield
+    for container in engine.api("GET", "/containers/json?all=1")[1]:
+        engine.api("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+    for network in engine.api("GET", "/networks?filters=%7B%22type%22%3A%5B%22custom%22%5D%7D")[1]:
+        status, answer = engine.api("DELETE", f"/networks/{network['Id']}")
+        assert status == 204, answer
+
+
+def sleeper(cli: CLI, name: str, *flags: str) -> str:
+    return cli("run", "-d", "--name", name, *flags, "busybox", "sleep", "1000").stdout.strip()
+
+
+def networks_of(cli: CLI, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cli("inspect", name).stdout)[0]["NetworkSettings"]["Networks"]
+    return found
+
+
+def pings(cli: CLI, source: str, address: str) -> bool:
+    return cli("exec", source, "ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
+
+
+def links(engine: Engine) -> set[str]:
+    return {link["ifname"].partition("@")[0] for link in json.loads(engine.namespace.run("ip", "-json", "link").stdout)}
+
+
+@pytest.mark.row("NET-05", "NET-08", "NET-24")
+def test_a_network_is_made_shown_and_removed_with_all_that_was_asked(cli: CLI, engine: Engine) -> None:
+    flags = "--driver bridge --subnet 182.18.0.0/16 --ip-range 182.18.5.0/24 --gateway 182.18.5.254 --attachable"
+    options = "--aux-address one=182.18.5.1 --label a=b -o com.docker.network.driver.mtu=1400"
+    id = cli("network", "create", *flags.split(), *options.split(), "custom").stdout.strip()
+    document = json.loads(cli("network", "inspect", "custom").stdout)[0]
+    assert document["Id"] == id
+    assert document["IPAM"]["Config"] == [
+        {
+            "Subnet": "182.18.0.0/16",
+            "IPRange": "182.18.5.0/24",
+            "Gateway": "182.18.5.254",
+            "AuxiliaryAddresses": {"one": "182.18.5.1"},
+        }
+    ]
+    assert (document["Driver"], document["Scope"], document["Internal"]) == ("bridge", "local", False)
+    assert (document["Attachable"], document["Ingress"], document["Labels"]) == (True, False, {"a": "b"})
+    assert document["Options"] == {"com.docker.network.driver.mtu": "1400"}
+    assert f"br-{id[:12]}" in links(engine)
+    sleeper(cli, "one", "--network", "custom")
+    inside = networks_of(cli, "one")["custom"]
+    assert (inside["IPAddress"], inside["Gateway"]) == ("182.18.5.0", "182.18.5.254")
+    shown = json.loads(cli("network", "inspect", "custom").stdout)[0]["Containers"]
+    assert [(row["Name"], row["IPv4Address"]) for row in shown.values()] == [("one", "182.18.5.0/16")]
+    assert "mtu 1400" in cli("exec", "one", "ip", "link", "show", "eth0").stdout
+    busy = cli("network", "rm", "custom", check=False)
+    assert "has active endpoints" in busy.stderr
+    cli("rm", "-f", "one")
+    cli("network", "rm", "custom")
+    assert f"br-{id[:12]}" not in links(engine)
+    assert "custom" not in cli("network", "ls").stdout
+
+
+@pytest.mark.row("NET-05")
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ("there", "network with name there already exists"),
+        ("--subnet 10.77.1.0/24 new", "Pool overlaps with other one on this address space"),
+        ("--subnet 10.77.1.1/24 new", "invalid subnet 10.77.1.1/24"),
+        ("-d nosuch new", 'plugin "nosuch" not found'),
+        ("-o com.docker.network.bridge.enable_icc=perhaps new", "failed to parse com.docker.network.bridge.enable_icc"),
+        ("-o com.docker.network.bridge.gateway_mode_ipv4=isolated new", "can only be used for an internal network"),
+        ("-o com.docker.network.bridge.name=docker0 new", "networks have same bridge name"),
+        ("bridge", "operation is not permitted on predefined bridge network"),
+        ("-d host new", 'only one instance of "host" network is allowed'),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_leaves_nothing(engine: Engine, arguments: str, text: str) -> None:
+    engine.docker("network", "create", "--subnet", "10.77.0.0/16", "there")
+    before = links(engine)
+    refused = engine.docker("network", "create", *arguments.split(), check=False)
+    assert refused.returncode == 1
+    assert text in refused.stderr
+    assert links(engine) == before
+
+
+@pytest.mark.row("NET-07", "NET-34")
+def test_containers_reach_their_own_network_only(cli: CLI) -> None:
+    for name, flags in (("front", ""), ("back", ""), ("inner", "--internal")):
+        cli("network", "create", *flags.split(), name)
+    names = ("aa", "bb", "cc", "dd", "ee", "ff")
+    for name, network in zip(names, ("front", "front", "back", "inner", "inner", "bridge"), strict=True):
+        sleeper(cli, name, "--network", network)
+    address = {name: next(iter(networks_of(cli, name).values()))["IPAddress"] for name in names}
+    reached = {(one, other) for one in names for other in names if one < other and pings(cli, one, address[other])}
+    assert reached == {("aa", "bb"), ("dd", "ee")}
+    assert "default" not in cli("exec", "dd", "ip", "route").stdout
+    assert networks_of(cli, "dd")["inner"]["Gateway"] == ""
+
+
+@pytest.mark.row("NET-09")
+def test_a_running_container_joins_and_leaves_networks(cli: CLI, engine: Engine) -> None:
+    cli("network", "create", "--subnet", "10.70.0.0/24", "front")
+    cli("network", "create", "--subnet", "10.71.0.0/24", "back")
+    sleeper(cli, "one", "--network", "front", "-p", "8085:80")
+    sleeper(cli, "two", "--network", "back")
+    address = networks_of(cli, "two")["back"]["IPAddress"]
+    assert not pings(cli, "one", address)
+    cli("network", "connect", "--ip", "10.71.0.77", "back", "one")
+    assert networks_of(cli, "one")["back"]["IPAddress"] == "10.71.0.77"
+    assert pings(cli, "one", address)
+    assert "10.71.0.77\t" in cli("exec", "one", "cat", "/etc/hosts").stdout
+    assert "eth1" in cli("exec", "one", "ip", "-o", "link").stdout
+    again = cli("network", "connect", "back", "one", check=False)
+    assert "endpoint with name one already exists in network back" in again.stderr
+    cli("network", "disconnect", "front", "one")  # the way out is the other network now, with the published port
+    assert list(networks_of(cli, "one")) == ["back"]
+    assert cli("exec", "one", "ip", "route").stdout.startswith("default via 10.71.0.1 dev eth1")
+    ports = json.loads(cli("inspect", "one").stdout)[0]["NetworkSettings"]["Ports"]
+    assert ports["80/tcp"] == [{"HostIp": "0.0.0.0", "HostPort": "8085"}]
+    rules = engine.namespace.run("nft", "list", "ruleset").stdout
+    assert "tcp . 8085 : 10.71.0.77 . 80" in rules
+    assert "10.70.0.2" not in rules
+    cli("restart", "-t", "0", "one")
+    assert list(networks_of(cli, "one")) == ["back"]
+    assert networks_of(cli, "one")["back"]["IPAddress"] == "10.71.0.77"
+
+
+@pytest.mark.row("NET-09")
+def test_a_stopped_container_joins_networks_at_its_start(cli: CLI) -> None:
+    cli("network", "create", "one")
+    cli("network", "create", "two")
+    cli("create", "--name", "box", "--network", "one", "busybox", "sleep", "1000")
+    cli("network", "connect", "two", "box")
+    cli("network", "disconnect", "one", "box")
+    assert list(networks_of(cli, "box")) == ["two"]
+    cli("start", "box")
+    assert "eth0" in cli("exec", "box", "ip", "-o", "link").stdout
+    assert list(networks_of(cli, "box")) == ["two"]
+    missing = cli("network", "disconnect", "one", "box", check=False)
+    assert "is not connected to network one" in missing.stderr
+    none = cli("network", "connect", "none", "box", check=False)
+    assert "with one of the networks in private (none) mode" in none.stderr
+    host = cli("network", "connect", "host", "box", check=False)
+    assert "connected to host network" in host.stderr
+
+
+@pytest.mark.row("NET-17")
+def test_addresses_of_the_users_choice(cli: CLI) -> None:
+    cli("network", "create", "--subnet", "10.72.0.0/24", "--ipv6", "--subnet", "fd72::/64", "chosen")
+    cli("network", "create", "plain")
+    flags = "--ip 10.72.0.9 --ip6 fd72::9 --mac-address 02:42:00:00:00:09 --link-local-ip 169.254.8.8"
+    sleeper(cli, "one", "--network", "chosen", *flags.split())
+    shown = networks_of(cli, "one")["chosen"]
+    assert (shown["IPAddress"], shown["GlobalIPv6Address"], shown["MacAddress"]) == (
+        "10.72.0.9",
+        "fd72::9",
+        "02:42:00:00:00:09",
+    )
+    inside = cli("exec", "one", "ip", "addr", "show", "eth0").stdout
+    for text in ("10.72.0.9/24", "fd72::9/64", "169.254.8.8/16", "02:42:00:00:00:09"):
+        assert text in inside
+    taken = cli("run", "--rm", "--network", "chosen", "--ip", "10.72.0.9", "busybox", "true", check=False)
+    assert taken.returncode == 125
+    assert "Address already in use" in taken.stderr
+    for network, text in (
+        (
+            "plain",
+            "user specified IP address is supported only when connecting to networks with user configured subnets",
+        ),
+        ("bridge", "user specified IP address is supported on user defined networks only"),
+    ):
+        refused = cli("run", "--rm", "--network", network, "--ip", "10.72.0.10", "busybox", "true", check=False)
+        assert text in refused.stderr
+
+
+@pytest.mark.row("NET-09")
+def test_the_network_of_the_highest_priority_gives_the_way_out(cli: CLI) -> None:
+    cli("network", "create", "--subnet", "10.73.0.0/24", "a")
+    cli("network", "create", "--subnet", "10.74.0.0/24", "b")
+    sleeper(cli, "one", "--network", "a", "--network", "name=b,gw-priority=1")
+    assert "default via 10.74.0.1" in cli("exec", "one", "ip", "route").stdout
+    sleeper(cli, "two", "--network", "b", "--network", "a")
+    assert "default via 10.73.0.1" in cli("exec", "two", "ip", "route").stdout
+    assert set(networks_of(cli, "two")) == {"a", "b"}
+
+
+@pytest.mark.row("NET-05")
+def test_networks_survive_a_killed_daemon_and_keep_working(cli: CLI, engine: Engine) -> None:
+    cli("network", "create", "kept")
+    cli("network", "create", "--internal", "unused")
+    sleeper(cli, "one", "--network", "kept")
+    engine.kill()
+    engine.namespace.run("nft", "flush", "ruleset")
+    bridge = next(link for link in links(engine) if link.startswith("br-"))
+    engine.namespace.run("ip", "link", "del", bridge)
+    engine.start()
+    sleeper(cli, "two", "--network", "kept")
+    assert pings(cli, "two", networks_of(cli, "one")["kept"]["IPAddress"])
+    assert len([link for link in links(engine) if link.startswith("br-")]) == 2
+    pruned = cli("network", "prune", "-f").stdout
+    assert pruned == "Deleted Networks:\nunused\n\n"
+
+
+@pytest.mark.row("NET-05")
+def test_a_configuration_is_shared_by_networks(cli: CLI) -> None:
+    cli("network", "create", "--config-only", "--subnet", "10.75.0.0/24", "--label", "x=y", "settings")
+    cli("network", "create", "--config-from", "settings", "real")
+    document = json.loads(cli("network", "inspect", "real").stdout)[0]
+    assert document["IPAM"]["Config"][0]["Subnet"] == "10.75.0.0/24"
+    assert (document["ConfigFrom"], document["Labels"]) == ({"Network": "settings"}, {"x": "y"})
+    used = cli("network", "rm", "settings", check=False)
+    assert 'configuration network "settings" is in use by network(s): real' in used.stderr
+    cli("network", "rm", "real")
+
+
+@pytest.mark.row("NET-28")
+def test_macvlan_puts_containers_on_the_parents_network(cli: CLI, engine: Engine) -> None:
+    engine.namespace.run("ip", "link", "add", "lan", "type", "bridge")
+    try:
+        engine.namespace.run("sh", "-c", "ip addr add 10.76.0.1/24 dev lan && ip link set lan up")
+        flags = "-d macvlan --subnet 10.76.0.0/24 --gateway 10.76.0.1 -o parent=lan"
+        cli("network", "create", *flags.split(), "wire")
+        sleeper(cli, "one", "--network", "wire")
+        sleeper(cli, "two", "--network", "wire")
+        assert pings(cli, "one", networks_of(cli, "two")["wire"]["IPAddress"])
+        assert not pings(cli, "one", "10.76.0.1")  # the host is not reached over its own parent
+    finally:
+        for name in ("one", "two"):
+            cli("rm", "-f", name, check=False)
+        cli("network", "rm", "wire", check=False)
+        engine.namespace.run("ip", "link", "del", "lan")
+
+
+@pytest.mark.row("NET-29")
+def test_ipvlan_works_or_is_refused_in_clear_words(cli: CLI, engine: Engine) -> None:
+    engine.namespace.run("ip", "link", "add", "lan", "type", "bridge")
+    try:
+        made = cli(
+            "network", "create", "-d", "ipvlan", "--subnet", "10.78.0.0/24", "-o", "parent=lan", "v", check=False
+        )
+        if made.returncode:
+            assert "the kernel of this host has no ipvlan interfaces" in made.stderr
+        else:
+            sleeper(cli, "one", "--network", "v")
+            assert networks_of(cli, "one")["v"]["IPAddress"] == "10.78.0.2"
+            cli("rm", "-f", "one")
+            cli("network", "rm", "v")
+    finally:
+        engine.namespace.run("ip", "link", "del", "lan")
