@@ -69,7 +69,9 @@ class Solver:
     async def _value(self, vertex: Vertex, inputs: Sequence[Value]) -> Value:
         match vertex.operation:
             case Image() as image:
-                return await self._executor.image(image)
+                result = await self._executor.image(image)
+                self._end(vertex, result)
+                return result
             case Scratch():
                 return Result(created_ns=self._session.now_ns())
             case Context() as context:

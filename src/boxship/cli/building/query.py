@@ -55,6 +55,8 @@ def build_query(values: Values, *, dockerfile: str, remote: str) -> str:
         found.append(("labels", jsontext.dumps(pairs(values.many("label")))))
     if values.many("cache-from"):
         found.append(("cachefrom", jsontext.dumps(values.many("cache-from"))))
+    if values.many("no-cache-filter"):
+        found.append(("nocachefilter", jsontext.dumps(values.many("no-cache-filter"))))
     if values.many("ulimit"):
         found.append(("ulimits", jsontext.dumps(ulimits(values))))
     return "&".join(f"{key}={quote(value)}" for key, value in sorted(found, key=lambda pair: pair[0]))

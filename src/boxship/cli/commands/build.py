@@ -9,7 +9,7 @@ from boxship.cli.building.context import open_context
 from boxship.cli.building.query import build_query
 from boxship.cli.command import STDERR, STDOUT, Command, ExitError, write
 from boxship.cli.credentials import registry_config
-from boxship.cli.flags import Flag
+from boxship.cli.flags import Flag, parse_bool
 from boxship.cli.options.checks import check_host, check_label, check_ulimit
 from boxship.cli.progress import Progress
 from boxship.cli.reference import parse
@@ -29,6 +29,13 @@ _REDRAW = 0.1  # seconds between two sizes of the context on a terminal
 def check_tag(text: str) -> str:
     """Return the name of an image to be made. Raises ValueError in Docker's words."""
     parse(text)
+    return text
+
+
+def check_progress(text: str) -> str:
+    """Return how a build is shown. Raises ValueError."""
+    if text not in ("auto", "plain", "tty", "quiet", "rawjson"):
+        raise ValueError(f"invalid progress mode {text}")
     return text
 
 
@@ -64,7 +71,16 @@ FLAGS = (
         shown='(default "default")',
     ),
     Flag("no-cache", "bool", "Do not use cache when building the image"),
+    Flag("no-cache-filter", "strings", "Do not cache specified stages"),
     Flag("platform", "string", "Set platform if server is multi-platform capable"),
+    Flag(
+        "progress",
+        "string",
+        'Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")',
+        default="auto",
+        shown='(default "auto")',
+        check=check_progress,
+    ),
     Flag("pull", "bool", "Always attempt to pull a newer version of the image"),
     Flag("quiet", "bool", "Suppress the build output and print image ID on success", short="q"),
     Flag("rm", "bool", "Remove intermediate containers after a successful build", default=True, shown="(default true)"),
@@ -74,6 +90,7 @@ FLAGS = (
     Flag("tag", "list", 'Name and optionally a tag in the "name:tag" format', short="t", check=check_tag),
     Flag("target", "string", "Set the target build stage to build."),
     Flag("ulimit", "ulimit", "Ulimit options", shown="(default [])", check=check_ulimit),
+    Flag("why", "bool", "Say for each step why the cache did not have it"),
 )
 
 
@@ -88,23 +105,60 @@ def run(session: Session, values: Values) -> int:
         except OSError as exc:
             raise ExitError(f"removing image ID file: {exc.strerror}") from exc
     context = open_context(values.arguments[0], values.text("file"))
-    target = f"/build?{build_query(values, dockerfile=context.dockerfile, remote=context.remote)}"
-    quiet = values.is_set("quiet")
+    query = build_query(values, dockerfile=context.dockerfile, remote=context.remote)
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": registry_config(session)}
     body: Iterator[bytes] | bytes = b""
     if context.body is not None:
-        pieces = _compressed(context.body) if values.is_set("compress") else context.body
-        body = pieces if quiet else _announced(pieces)
-    reader = session.engine.stream("POST", target, body=body, headers=headers)
-    identity = _show(session.engine.messages(reader), quiet=quiet)
-    if quiet:
-        session.line(identity)
+        body = _compressed(context.body) if values.is_set("compress") else context.body
+    if is_classic():
+        identity = _classic(session, query, headers, body, quiet=values.is_set("quiet"))
+    else:
+        identity = _live(session, query, headers, body, values)
     if iidfile:
         if not identity:
             raise ExitError("Cannot write image ID to file: the engine did not send one")
         with open(iidfile, "w", encoding="ascii") as file:
             file.write(identity)
     return 0
+
+
+def is_classic() -> bool:
+    """Return whether the user wants the output of the builder before BuildKit, with Docker's own switch."""
+    text = os.environ.get("DOCKER_BUILDKIT", "")
+    try:
+        return bool(text) and not parse_bool(text)
+    except ValueError as exc:
+        raise ExitError(f"DOCKER_BUILDKIT environment variable expects boolean value: {exc}") from exc
+
+
+def _classic(
+    session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes, *, quiet: bool
+) -> str:
+    if not quiet and not isinstance(body, bytes):
+        body = _announced(body)
+    reader = session.engine.stream("POST", f"/build?{query}", body=body, headers=headers)
+    identity = _show(session.engine.messages(reader), quiet=quiet)
+    if quiet:
+        session.line(identity)
+    return identity
+
+
+def _live(session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes, values: Values) -> str:
+    from boxship.cli.building.watch import finish, show_nothing, watch
+
+    mode = "quiet" if values.is_set("quiet") else values.text("progress")
+    reader = session.engine.stream("POST", f"/boxship/build?{query}", body=body, headers=headers)
+    if mode == "rawjson":
+        for line in reader.lines():
+            write(STDERR, line + b"\n")
+        return ""
+    events = session.engine.messages(reader)
+    if mode == "quiet":
+        identity = finish(show_nothing(events))
+        session.line(identity)
+        return identity
+    live = mode == "tty" or (mode == "auto" and os.isatty(STDERR))
+    return finish(watch(events, STDERR, live=live, why=values.is_set("why")))
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+if [ "$1" = 'server' ]; then echo starting; fi
+exec "$@"
