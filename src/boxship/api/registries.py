@@ -1,4 +1,4 @@
-"""Routes that ask registries: POST /auth, GET /distribution/{name}/json, GET /images/search."""
+"""Routes that ask registries: POST /auth, GET /distribution/{name}/json, GET /images/search, GET /boxship/images/{name}/referrers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class RegistryRoutes:
         return [
             Route("POST", "/auth", self.auth, Level.OPERATE, Kind.SYSTEM),
             Route("GET", "/distribution/{name*}/json", self.distribution, Level.READ, Kind.IMAGE),
+            Route("GET", "/boxship/images/{name*}/referrers", self.referrers, Level.READ, Kind.IMAGE),
             Route("GET", "/images/search", self.search, Level.READ, Kind.IMAGE),
         ]
 
@@ -33,6 +34,11 @@ class RegistryRoutes:
         """GET /distribution/{name}/json."""
         auth = call.request.headers.get("X-Registry-Auth") or None
         return answers.document(await self._remotes.distribution(call.params["name"], auth))
+
+    async def referrers(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/images/{name}/referrers."""
+        auth = call.request.headers.get("X-Registry-Auth") or None
+        return answers.document(await self._remotes.referrers(call.params["name"], auth))
 
     async def search(self, call: Call) -> web.StreamResponse:
         """GET /images/search."""

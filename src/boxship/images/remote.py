@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from boxship.base.errors import InvalidInput, NotFound, SystemFailure, Unauthorized
 from boxship.images import reference
 from boxship.images.pulling import Puller
+from boxship.images.referrers import referrers
 from boxship.registry.client.auth import Authenticator, basic, parse_challenges
 from boxship.registry.client.credentials import from_auth_config, from_header
 from boxship.registry.client.errors import Denied, ManifestUnknown, NameUnknown, RegistryError
@@ -17,6 +18,7 @@ from boxship.registry.client.hosts import HUB, Credentials, Endpoint, endpoints
 from boxship.registry.client.places import first
 from boxship.registry.client.repository import Document, Repository, escape
 from boxship.registry.client.session import Session
+from boxship.spec.boxship.referrers import Referrers
 from boxship.spec.docker.registry import AuthConfig
 from boxship.spec.oci import Manifest, parse_manifest
 from boxship.spec.oci.manifest import CONFIGS
@@ -52,6 +54,14 @@ class Remote:
 
             _, token = await first(repositories, ask)
         return {"IdentityToken": token, "Status": "Login Succeeded"}
+
+    async def referrers(self, ref: str, auth: str | None) -> Referrers:
+        """Return what refers to an image in its registry. Raises NotFound and its kin."""
+        name = reference.parse(ref).with_default_tag()
+        async with self._puller.session() as session:
+            resolved = await self._puller.resolve(session, name, from_header(auth))
+            _, found = await first(resolved.repositories, lambda repository: referrers(repository, resolved.digest))
+        return Referrers(digest=resolved.digest, referrers=found)
 
     async def distribution(self, ref: str, auth: str | None) -> dict[str, Any]:
         """Return the answer of ``GET /distribution/{name}/json``: descriptor and platforms. Raises NotFound and its kin."""

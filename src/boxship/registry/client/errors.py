@@ -77,6 +77,12 @@ def wait_of(retry_after: str) -> float:
     return float(text[:9])
 
 
+_WORDLESS = {  # answers to HEAD have no body
+    401: "unauthorized: authentication required",
+    403: "denied: requested access to the resource is denied",
+}
+
+
 def of_answer(status: int, reason: str, body: bytes, *, retry_after: str = "") -> RegistryError:
     """Return the error that an answer of 400 and above means (distribution-spec, "Error Codes"), in Docker's words.
 
@@ -93,6 +99,8 @@ def of_answer(status: int, reason: str, body: bytes, *, retry_after: str = "") -
     words = code.lower().replace("_", " ")
     if code:
         text = f"{words}: {message or detail or words}"
+    elif status in _WORDLESS:
+        text = _WORDLESS[status]
     elif status == 404:
         text = "manifest unknown: manifest unknown"
     else:

@@ -23,7 +23,7 @@ from boxship.registry.client.errors import (
 )
 from boxship.registry.client.hosts import Credentials, Endpoint
 from boxship.registry.client.session import Answer, Session, Timeouts, origin, shown
-from boxship.spec.oci import check_digest
+from boxship.spec.oci import Descriptor, Index, check_digest, parse_manifest
 from boxship.spec.oci.manifest import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 
 ACCEPTED = ", ".join((DOCKER_MANIFEST, DOCKER_INDEX, OCI_MANIFEST, OCI_INDEX))
@@ -88,6 +88,29 @@ class Repository:
     async def tags(self) -> Sequence[str]:
         """Return all tags of the repository. Raises NameUnknown, Misbehaved for what is no list or has no end."""
         return [tag for tag in await self._list("/tags/list", "tags") if _TAG.fullmatch(tag)]
+
+    async def referrers(self, digest: str) -> Sequence[Descriptor] | None:
+        """Return what the registry lists as referring to a manifest, None when it keeps no such list.
+
+        Raises Misbehaved for what is no list or has no end, InvalidDocument.
+        """
+        found: list[Descriptor] = []
+        url = f"{self._base}/referrers/{check_digest(digest)}"
+        for _ in range(_PAGES):
+            async with self.call("GET", url, headers={"Accept": OCI_INDEX}, missing=True) as answer:
+                if answer.status == 404:
+                    return None
+                index = parse_manifest(await answer.document())
+                following = self._following(url, answer)
+            if not isinstance(index, Index):
+                raise Misbehaved(f"{shown(url)}: not a list of referrers")
+            found += index.manifests
+            if len(found) > _NAMES:
+                break
+            if not following:
+                return found
+            url = following
+        raise Misbehaved(f"{shown(self.endpoint.url)}: the list of referrers has no end")
 
     async def blob_exists(self, digest: str, *, push: bool = True) -> bool:
         """Return whether the repository has that blob."""
@@ -172,7 +195,7 @@ class Repository:
         for _ in range(_PAGES):
             async with self.call("GET", url, scopes=scopes) as answer:
                 data = await answer.document()
-                following = _NEXT.search(answer.headers.get("Link", "")[:8192])
+                following = self._following(url, answer)
             try:
                 names = json.loads(data)[key] or []
             except (ValueError, KeyError, TypeError, RecursionError) as exc:
@@ -182,13 +205,20 @@ class Repository:
             found += names
             if len(found) > _NAMES:
                 break
-            if following is None:
+            if not following:
                 return found
-            target = urljoin(url, following[1])
-            if origin(target) != origin(self.endpoint.url) or target == url:
-                raise Misbehaved(f"{shown(url)}: its next page is elsewhere")
-            url = target
+            url = following
         raise Misbehaved(f"{shown(self.endpoint.url)}: the list of {key} has no end")
+
+    def _following(self, url: str, answer: Answer) -> str:
+        """Return the address of a list's next page, "" after the last. Raises Misbehaved when it is elsewhere."""
+        following = _NEXT.search(answer.headers.get("Link", "")[:8192])
+        if following is None:
+            return ""
+        target: str = urljoin(url, following[1])
+        if origin(target) != origin(self.endpoint.url) or target == url:
+            raise Misbehaved(f"{shown(url)}: its next page is elsewhere")
+        return target
 
 
 async def retry(work: Callable[[], Awaitable[T]], attempts: int, timeouts: Timeouts) -> T:

@@ -70,7 +70,7 @@ class ImageInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     graph_driver: GraphDriver
     root_fs: RootFS = field(name="RootFS")
     metadata: ImageMetadata
-    descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET  # of the index, when images of several platforms are kept
+    descriptor: Descriptor | msgspec.UnsetType = msgspec.UNSET  # of the index, with images of several platforms
     manifests: list[ManifestSummary] | msgspec.UnsetType = msgspec.UNSET
 
 

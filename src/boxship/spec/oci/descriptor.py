@@ -46,6 +46,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     platform: Platform | None = None
     annotations: dict[str, str] | None = None
     urls: list[str] | None = None  # where else it may be fetched
+    artifact_type: str = ""  # of a manifest that is no image
 
     def __post_init__(self) -> None:
         check_digest(self.digest)
