@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness.engine import Engine
+from harness.waiting import until
 
 pytestmark = pytest.mark.system
 CLI = Callable[..., subprocess.CompletedProcess[str]]
@@ -264,3 +265,56 @@ def test_ipvlan_works_or_is_refused_in_clear_words(cli: CLI, engine: Engine) -> 
             cli("network", "rm", "v")
     finally:
         engine.namespace.run("ip", "link", "del", "lan")
+
+
+@pytest.mark.row("NET-12", "RUN-20")
+def test_a_link_on_the_default_bridge_gives_a_name_and_variables(cli: CLI) -> None:
+    first = sleeper(cli, "base", "--expose", "6379", "-e", "COLOUR=blue")
+    show = ["run", "-d", "--name", "web", "--link", "base:db", "busybox", "sh", "-c", "env; sleep 1000"]
+    cli(*show)
+    assert f"172.17.0.2\tdb {first[:12]} base\n" in cli("exec", "web", "cat", "/etc/hosts").stdout
+    assert " 0% packet loss" in cli("exec", "web", "ping", "-c", "1", "-W", "2", "db").stdout
+    until(lambda: "DB_NAME" in cli("logs", "web").stdout, 60)
+    variables = set(cli("logs", "web").stdout.splitlines())
+    assert variables >= {
+        "DB_PORT=tcp://172.17.0.2:6379",
+        "DB_PORT_6379_TCP=tcp://172.17.0.2:6379",
+        "DB_PORT_6379_TCP_ADDR=172.17.0.2",
+        "DB_PORT_6379_TCP_PORT=6379",
+        "DB_PORT_6379_TCP_PROTO=tcp",
+        "DB_NAME=/web/db",
+        "DB_ENV_COLOUR=blue",
+    }
+    assert cli("inspect", "-f", "{{json .HostConfig.Links}}", "web").stdout == '["/base:/web/db"]\n'
+    cli("stop", "-t", "0", "base")
+    sleeper(cli, "thief")  # has the address now
+    cli("start", "base")
+    assert f"172.17.0.4\tdb {first[:12]} base\n" in cli("exec", "web", "cat", "/etc/hosts").stdout
+    cli("rm", "--link", "web/db")
+    assert "base" not in cli("exec", "web", "cat", "/etc/hosts").stdout
+    assert cli("ps", "-q").stdout.count("\n") == 3
+
+
+@pytest.mark.row("NET-12")
+def test_a_link_needs_a_container_that_runs(cli: CLI) -> None:
+    missing = cli("run", "--link", "nobody:x", "busybox", "true", check=False)
+    assert "could not get container for nobody: No such container: nobody" in missing.stderr
+    cli("create", "--name", "idle", "busybox", "true")
+    idle = cli("run", "--name", "user", "--link", "idle", "busybox", "true", check=False)
+    assert idle.returncode == 125
+    assert "Cannot link to a non running container: /idle AS /user/idle" in idle.stderr
+
+
+@pytest.mark.row("NET-35", "RUN-29")
+def test_a_dual_stack_network_publishes_on_both_families(cli: CLI, engine: Engine) -> None:
+    cli("network", "create", "--ipv6", "--subnet", "10.79.0.0/24", "--subnet", "fd79::/64", "dual")
+    serve = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www"
+    cli("run", "-d", "--name", "web", "--network", "dual", "-p", "8089:80", "busybox", "sh", "-c", serve)
+    assert cli("port", "web").stdout == "80/tcp -> 0.0.0.0:8089\n80/tcp -> [::]:8089\n"
+    shown = networks_of(cli, "web")["dual"]
+    assert (shown["GlobalIPv6Address"], shown["IPv6Gateway"]) == ("fd79::2", "fd79::1")
+    sleeper(cli, "friend", "--network", "dual")
+    for url in ("http://[fd79::2]/", "http://[fd79::1]:8089/", "http://10.79.0.2/", "http://10.79.0.1:8089/"):
+        until(lambda url=url: cli("exec", "friend", "wget", "-qO-", url, check=False).stdout == "hello\n", 60)
+    fetch = "import urllib.request as u; print(u.urlopen('http://[fd79::2]/', timeout=5).read())"
+    assert "hello" in engine.namespace.run("/usr/bin/python3", "-c", fetch).stdout

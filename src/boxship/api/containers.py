@@ -11,7 +11,7 @@ from boxship.api import answers, checkpoints, versions
 from boxship.api.backend import Checkpoints, ContainerQuery, Containers
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import InvalidInput, NotFound
 from boxship.http.server import while_connected
 from boxship.spec.boxship.changes import ContainerChanges
 from boxship.spec.docker.container import CreateRequest, Resources, RestartPolicy
@@ -56,6 +56,7 @@ class ContainerRoutes:
             Route("POST", "/containers/{id}/update", self.update, Level.ADMIN, kind),
             Route("POST", "/boxship/containers/{id}/change", self.change, Level.ADMIN, kind),
             Route("DELETE", "/containers/{id}", self.remove, Level.ADMIN, kind),
+            Route("DELETE", "/containers/{id}/{alias}", self.remove_link, Level.ADMIN, kind),
         ]
 
     async def list(self, call: Call) -> web.StreamResponse:
@@ -171,6 +172,14 @@ class ContainerRoutes:
     async def changes(self, call: Call) -> web.StreamResponse:
         """GET /containers/{id}/changes; null when there are none, as Docker answers."""
         return answers.document(await self._containers.changes(call.params["id"]) or None)
+
+    async def remove_link(self, call: Call) -> web.StreamResponse:
+        """DELETE /containers/{id}/{alias}: the name of a link."""
+        if not call.flag("link"):
+            raise NotFound("page not found")
+        ref = f"{call.params['id']}/{call.params['alias']}"
+        await self._containers.remove(ref, volumes=False, force=False, link=True)
+        return answers.nothing()
 
     async def remove(self, call: Call) -> web.StreamResponse:
         """DELETE /containers/{id}."""

@@ -189,9 +189,10 @@ class ContainerService:
         await self._lifecycle.rename(self._index.find(ref), name)
 
     async def remove(self, ref: str, *, volumes: bool, force: bool, link: bool) -> None:
-        """Remove a container; ``link`` asks for a link by name, of which there are none."""
+        """Remove a container, or with ``link`` only the link that is named ``container/alias``."""
         if link:
-            raise NotFound(f"Cannot get parent / for name {ref}")
+            await self._lifecycle.remove_link(ref)
+            return
         container = self._index.find(ref)
         await self._lifecycle.remove(container, causes.asked("rm"), volumes=volumes, force=force)
         self._execs.forget(container)

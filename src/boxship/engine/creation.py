@@ -14,7 +14,7 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
-from boxship.engine import networking
+from boxship.engine import links, networking
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health import policy as health_policy
@@ -100,6 +100,7 @@ class Creator:
         health_policy.check(user_config.healthcheck)
         host, warnings = limits.fit(host, self._sysinfo)
         oci.capabilities(host)
+        host = links.canonical(host, name, self._index)
         endpoints = networking.endpoints(host, wanted.networking_config, self._network_name)
         if host.runtime not in self._settings.runtimes:
             raise InvalidInput(f"unknown or invalid runtime name: {host.runtime}")
@@ -224,6 +225,4 @@ def _warnings(host: HostConfig) -> list[str]:
     warnings = []
     if host.port_bindings and host.network_mode == "host":
         warnings.append("Published ports are discarded when using host network mode")
-    if host.links:
-        warnings.append("Links are discarded: this version of Boxship has none")
     return warnings

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from boxship.base import clock, failpoints
-from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import causes, networking, remains, restart
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
+from boxship.engine import causes, links, networking, remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -256,8 +256,28 @@ class Lifecycle:
         if restore is not None and container.status.alive:
             self.set_status(container, stopped_by_user=False)
         failpoints.hit("start.after-running")
+        await asyncio.to_thread(self._tell_linked, container)
         await self._hand_over_late(container)
         await self.save(container)
+
+    def _tell_linked(self, container: Container) -> None:
+        """Write the new address into the files of running containers that are linked to this one; blocking."""
+        for other in self.index:
+            if other.status.alive and any(link.target is container for link in links.of(other.spec, self.index)):
+                self._composer.write_files(other, self.index)
+
+    async def remove_link(self, ref: str) -> None:
+        """Remove a link that is named ``container/alias``. Raises NotFound."""
+        parent, slash, alias = ref.removeprefix("/").rpartition("/")
+        if not slash:
+            raise NotFound(f"Cannot get parent / for name {ref}")
+        container = self.index.find(parent)
+        async with container.lock:
+            spec = links.without(container.spec, alias)
+            await self._rows.save_both(spec, container.status)
+            container.spec = spec
+            if container.status.alive:
+                await asyncio.to_thread(self._composer.write_files, container, self.index)
 
     async def _hand_over_late(self, container: Container) -> None:
         """Give the shim the clients that attached while it was being started."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
-from boxship.engine import init
+from boxship.engine import init, links
 from boxship.engine.cdi import injection, requests
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
@@ -108,6 +108,7 @@ class StartComposer:
                 no_new_privileges=self._settings.no_new_privileges,
             ),
         )
+        document["process"]["env"] += links.environment(spec, links.of(spec, index, running=True))
         injection.inject(document, requests.resolve(limits.device_requests or [], self._settings.cdi_spec_dirs))
         if runtime.path:
             _check_foreign(document, limits.runtime)
@@ -170,6 +171,7 @@ class StartComposer:
                 addresses=addresses,
                 extra_hosts=limits.extra_hosts or [],
                 host_gateway=self._settings.host_gateway or gateway,
+                linked=links.hosts(links.of(spec, index)),
             )
         resolv = network_files.resolv_conf(
             self._dns,

@@ -27,17 +27,24 @@ _HOST_GATEWAY = "host-gateway"
 
 
 def hosts_file(
-    *, hostname: str, domainname: str = "", addresses: Sequence[str], extra_hosts: Sequence[str], host_gateway: str = ""
+    *,
+    hostname: str,
+    domainname: str = "",
+    addresses: Sequence[str],
+    extra_hosts: Sequence[str],
+    host_gateway: str = "",
+    linked: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return a container's /etc/hosts.
 
     ``addresses`` are its own, ``extra_hosts`` entries of ``--add-host``, ``host_gateway`` what that word means in them
-    ("": unknown). Raises InvalidInput for a bad entry.
+    ("": unknown), ``linked`` address and names of other containers. Raises InvalidInput for a bad entry.
     """
     full = f"{hostname}.{domainname}" if domainname else hostname
     first, dot, _ = full.partition(".")
     names = f"{full} {first}" if dot else full
     lines = [f"{address}\t{name}\n" for name, address in (extra_host(entry, host_gateway) for entry in extra_hosts)]
+    lines += [f"{address}\t{others}\n" for address, others in linked]
     lines += [f"{address}\t{names}\n" for address in addresses]
     return _HOSTS_HEAD + "".join(lines)
 
