@@ -15,6 +15,7 @@ import msgspec
 
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
+from boxship.spec.boxship.referrers import Referrers
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import (
     ContainerConfig,
@@ -317,6 +318,9 @@ class Remotes(Protocol):
         """Check the credentials and return the answer of POST /auth."""
 
     async def distribution(self, ref: str, auth: str | None) -> dict[str, Any]: ...
+
+    async def referrers(self, ref: str, auth: str | None) -> Referrers:
+        """Return the signatures and other artifacts that refer to an image in its registry."""
 
     async def search(
         self, term: str, *, limit: int | None, filters: Filters, auth: str | None
