@@ -12,10 +12,10 @@ import json
 import os
 
 from boxship.linux import cgroup as cgroups
-from boxship.linux import mountinfo, namespaces, pidfd
+from boxship.linux import mount, mountinfo, namespaces, pidfd
 from boxship.linux.clone import fork_sibling
 from boxship.runtime import checkpoint_messages as messages
-from boxship.runtime import checkpoint_mounts, checkpoint_worker, mounts
+from boxship.runtime import checkpoint_mounts, checkpoint_worker, mounts, places
 from boxship.runtime.failure import RuntimeFailure
 from boxship.runtime.process import join_keyring
 
@@ -91,11 +91,13 @@ def restore(
     work_fd: int,
     stdio: "Sequence[int]",
     cgroup: cgroups.Cgroup,
+    asker_fd: int,
 ) -> tuple[int, int]:
     """Bring the container in the directory ``images_fd`` back; return pid and pidfd of its init, a child of the caller's parent.
 
     ``spec`` (runtime-spec config.json) is the container's configuration as it is now, ``rootfs`` the host's directory
-    where its root filesystem is mounted, ``stdio`` the new descriptors 0 to 2, ``cgroup`` where all processes get.
+    where its root filesystem is mounted, ``stdio`` the new descriptors 0 to 2, ``cgroup`` where all processes get,
+    ``asker_fd`` the connection to whoever wants this, whose end calls it off.
     Raises RuntimeFailure or OSError; what is left of processes then is in ``cgroup``, and the parent's to reap.
     """
     description = _read(images_fd)
@@ -111,6 +113,8 @@ def restore(
     found: list[int] = []
 
     def prepare() -> None:
+        if (spec.get("root") or {}).get("readonly"):
+            _hold_read_only(rootfs)
         cgroup.join()
         if "cgroup" in paths:
             namespaces.unshare(namespaces.CLONE_NEWCGROUP)
@@ -140,7 +144,9 @@ def restore(
             },
         )
         kept = [fd for _, fd in inherited]
-        answer = checkpoint_worker.run(program, request, kept=kept, fork=fork_sibling, prepare=prepare, on_step=step)
+        answer = checkpoint_worker.run(
+            program, request, kept=kept, fork=fork_sibling, prepare=prepare, on_step=step, asker_fd=asker_fd
+        )
         _check(answer, work_fd, RESTORE_LOG)
         if not found:
             raise RuntimeFailure("criu did not say which process it restored")
@@ -154,6 +160,14 @@ def restore(
         if network >= 0:
             os.close(network)
     return found[0], found[1]
+
+
+def _hold_read_only(rootfs: str) -> None:
+    """Make the root read-only for the caller and what it mounts from now on: CRIU restores all mounts' flags but the root's."""
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    places.set_attributes(fd, mount.MS_RDONLY, 0)
+    os.close(fd)
 
 
 def _external_of_dump(description: "Mapping[str, Any]") -> list[str]:

@@ -1,6 +1,7 @@
 """CRIU at work: one ``criu swrk``, which is given one request over a socket and asks back at steps of its work."""
 
 import os
+import select
 import signal
 import socket
 
@@ -30,12 +31,14 @@ def run(
     fork: "Callable[[], int]",
     prepare: "Callable[[], None]",
     on_step: "Callable[[messages.Response], None]",
+    asker_fd: int = -1,
 ) -> messages.Response:
     """Have CRIU carry out ``request`` in a new process and return its last word.
 
     The descriptors ``kept`` are CRIU's too, with the same numbers. ``prepare`` runs in the new process, before CRIU.
     ``on_step`` is called at each step; CRIU undoes its work when it raises, and so does this once that is done.
-    Who forks by ``fork_sibling`` leaves the process to the caller's parent. Raises RuntimeFailure, OSError.
+    Who forks by ``fork_sibling`` leaves the process to the caller's parent. ``asker_fd``: the connection to whoever wants
+    this, whose end calls the work off. Raises RuntimeFailure, OSError.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -43,9 +46,8 @@ def run(
         if pid == 0:
             _be_criu(program, theirs, kept, prepare)
         theirs.close()
-        ours.settimeout(TIME_LIMIT)
         try:
-            return _talk(ours, request, on_step)
+            return _talk(ours, request, on_step, asker_fd)
         except BaseException:
             _end(pid)
             raise
@@ -83,11 +85,22 @@ def search_path() -> str:
     return f"{os.environ.get('PATH', '')}:{_DIRECTORIES}".lstrip(":")
 
 
-def _talk(sock: socket.socket, request: bytes, on_step: "Callable[[messages.Response], None]") -> messages.Response:
+def _talk(
+    sock: socket.socket, request: bytes, on_step: "Callable[[messages.Response], None]", asker_fd: int
+) -> messages.Response:
     failure: Exception | None = None
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    if asker_fd >= 0:
+        poller.register(asker_fd, 0)  # its end is always told
     try:
         sock.send(request)
         while True:
+            ready = poller.poll(TIME_LIMIT * 1000)
+            if not ready:
+                raise RuntimeFailure(f"criu did nothing for {TIME_LIMIT:.0f} seconds")
+            if any(fd == asker_fd for fd, _ in ready):
+                raise RuntimeFailure("nobody waits for it any more")
             data = sock.recv(_MESSAGE_LIMIT)
             if not data:
                 raise RuntimeFailure("criu ended without an answer")
@@ -99,9 +112,7 @@ def _talk(sock: socket.socket, request: bytes, on_step: "Callable[[messages.Resp
             except Exception as exc:  # told to criu first, so that it puts everything back
                 failure = exc
             sock.send(messages.confirmation(failure is None))
-    except TimeoutError:
-        raise RuntimeFailure(f"criu did nothing for {TIME_LIMIT:.0f} seconds") from None
-    except (ConnectionError, BrokenPipeError):
+    except ConnectionError:
         raise failure or RuntimeFailure("criu ended without an answer") from None
     except ValueError as exc:
         raise RuntimeFailure(str(exc)) from exc

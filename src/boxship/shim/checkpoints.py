@@ -15,8 +15,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 
-from boxship.linux import pidfd
+from boxship.linux import pidfd, prctl
 from boxship.linux.rename import RENAME_NOREPLACE, renameat2
 from boxship.runtime import checkpoint
 from boxship.shim import records
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from boxship.shim.started import Started
 
 WORK = "criu"  # in the state directory: CRIU's log while it works
-_END_WAIT = 10.0  # seconds that killed processes may take to end
+_END_WAIT = 2.0  # seconds in which killed processes are seen to have ended
 
 
 def partial_name(name: str) -> str:
@@ -51,9 +52,10 @@ def save(
 ) -> None:
     """Save the container as ``name`` in ``directory``; blocks. See :func:`boxship.runtime.checkpoint.dump`.
 
-    ``name`` must be free: whatever is called so afterwards is this checkpoint. Raises RuntimeFailure or OSError: then there
+    For a helper process, which ends with the shim. ``name`` must be free: whatever is called so afterwards is this checkpoint. Raises RuntimeFailure or OSError: then there
     is none, and the container runs on.
     """
+    prctl.set_parent_death_signal(signal.SIGKILL)
     partial = partial_name(name)
     _remove(directory, partial)
     os.mkdir(partial, 0o700, dir_fd=directory)
@@ -117,8 +119,12 @@ def restore(
     facts: Mapping[str, Any],
     stdio: tuple[int, int, int],
     cgroup: Cgroup,
+    control: int,
 ) -> tuple[int, int]:
-    """Restore the container as the ``checkpoint`` of a start document says, from ``images``; return pid and pidfd of its init."""
+    """Restore the container as the ``checkpoint`` of a start document says, from ``images``; return pid and pidfd of its init.
+
+    The end of the connection ``control`` calls it off: a daemon that starts anew finds no container half there.
+    """
     with _Work(facts["state_dir"]) as work:
         return checkpoint.restore(
             request["criu"],
@@ -129,6 +135,7 @@ def restore(
             work_fd=work.fd,
             stdio=stdio,
             cgroup=cgroup,
+            asker_fd=control,
         )
 
 

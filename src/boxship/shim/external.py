@@ -62,7 +62,7 @@ class ExternalRuntime:
         return Started(pid, pidfd, console)
 
     def restore(
-        self, _spec: dict[str, Any], _stdio: tuple[int, int, int], _request: dict[str, Any], _images: int
+        self, _spec: dict[str, Any], _stdio: tuple[int, int, int], _request: dict[str, Any], _images: int, _control: int
     ) -> Started:
         """Refuse: what a runtime saves is its own affair."""
         raise RuntimeFailure("checkpoints need the default runtime")

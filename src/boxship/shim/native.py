@@ -48,11 +48,11 @@ class NativeRuntime:
         return Started(init.pid, init.pidfd, init.console, seccomp)
 
     def restore(
-        self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int
+        self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int, control: int
     ) -> Started:
         """Make the cgroup and bring the container back in it from the checkpoint at ``images``."""
         cgroup, seccomp = self._make_cgroup(spec), self._open_seccomp()
-        pid, fd = checkpoints.restore(request, images, spec, self._facts, stdio, cgroup)
+        pid, fd = checkpoints.restore(request, images, spec, self._facts, stdio, cgroup, control)
         return Started(pid, fd, seccomp=seccomp)
 
     def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:

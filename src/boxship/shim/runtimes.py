@@ -18,9 +18,13 @@ if TYPE_CHECKING:
             """Start the init; blocks until its program runs. Called in the starter; the init is the shim's child."""
 
         def restore(
-            self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int
+            self, spec: dict[str, Any], stdio: tuple[int, int, int], request: dict[str, Any], images: int, control: int
         ) -> Started:
-            """Bring back the init and all else from a checkpoint instead, as :meth:`start` would have started it."""
+            """Bring back the init and all else from a checkpoint instead, as :meth:`start` would have started it.
+
+            ``request`` is ``checkpoint`` of the start document, ``images`` the directory of the checkpoint; the end of the
+            connection ``control`` calls it off.
+            """
 
         def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
             """Start another process beside ``init``; blocks until its program runs. Called in a helper process."""

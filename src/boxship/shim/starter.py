@@ -60,7 +60,7 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
         _watch(shim_pid)
         handover.send(shim, facts, [control])
         try:
-            outcome, passed = _start(start, facts, shim_pid, images)
+            outcome, passed = _start(start, facts, shim_pid, control, images)
         except Exception as exc:  # whatever it is: the daemon must hear of it
             outcome, passed = _failure(exc), []
         else:
@@ -74,7 +74,7 @@ def run(start: dict[str, Any], fds: list[int], shim: socket.socket, shim_pid: in
 
 
 def _start(
-    start: dict[str, Any], facts: dict[str, Any], shim_pid: int, images: int
+    start: dict[str, Any], facts: dict[str, Any], shim_pid: int, control: int, images: int
 ) -> tuple[dict[str, Any], list[int]]:
     """Return a good outcome with its descriptors; ``images`` is the directory of the checkpoint to restore, or -1."""
     state_dir: str = facts["state_dir"]
@@ -96,7 +96,7 @@ def _start(
     ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"], owner=facts["owner"])
     runtime = runtimes.choose(facts)
     if images >= 0:
-        init = runtime.restore(spec, ends.child, start["checkpoint"], images)
+        init = runtime.restore(spec, ends.child, start["checkpoint"], images, control)
     else:
         init = runtime.start(spec, ends.child)
     started_at = time.time_ns()

@@ -156,6 +156,7 @@ GIVEN_BACK = {
     "writable layer": "container prune",
     "container log": "container prune",
     "container file": "container prune",
+    "checkpoint": "checkpoint rm",
     "volume": "volume prune -a",
     "interrupted download": "image prune",
     "quarantine": "system fsck --repair",

@@ -136,6 +136,7 @@ class CheckpointService:
 
     def _reserve(self, container: Container, ref: str, name: str, directory: str) -> int:
         """Return the directory, open, in which the checkpoint can be made."""
+        directories.sweep(self._files.directory(container.id))  # what a shim that was killed left
         with directories.opened(self._files.directory(container.id), directory) as fd:
             directories.check_free(fd, name, ref)
             return os.dup(fd)

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     WRITABLE = "writable layer"
     LOG = "container log"
     CONTAINER = "container file"
+    CHECKPOINT = "checkpoint"
     VOLUME = "volume"
     DOWNLOAD = "interrupted download"
     CACHE = "cache"
@@ -134,8 +135,13 @@ def _container(path: str, known: _Known, seen: set[tuple[int, int]]) -> Iterator
     log = f"{id}-json.log"
     yield Use(Kind.CONTAINER, id, path, os.lstat(path).st_blocks * _BLOCK)
     for file in _inside(path):
-        kind = Kind.LOG if os.path.basename(file).startswith(log) else Kind.CONTAINER
-        yield Use(kind, id, file, _size(file, seen))
+        name = os.path.basename(file)
+        if name == "checkpoints":
+            yield Use(Kind.CONTAINER, id, file, os.lstat(file).st_blocks * _BLOCK)
+            for checkpoint in _inside(file):
+                yield Use(Kind.CHECKPOINT, id, checkpoint, _size(checkpoint, seen))
+        else:
+            yield Use(Kind.LOG if name.startswith(log) else Kind.CONTAINER, id, file, _size(file, seen))
 
 
 def _stray(path: str, known: _Known) -> Kind:
