@@ -16,6 +16,7 @@ import msgspec
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
 from boxship.spec.boxship.referrers import Referrers
+from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import (
     ContainerConfig,
@@ -394,6 +395,24 @@ class Networks(Protocol):
 
     async def disconnect(self, ref: str, request: NetworkDisconnect) -> None:
         """Take a container out of a network, now and at its starts."""
+
+
+class VolumeHistory(Protocol):
+    """Snapshots of volumes that no container runs with."""
+
+    async def take(self, volume: str, name: str) -> VolumeSnapshot: ...
+
+    async def list(self, volume: str) -> Sequence[VolumeSnapshot]: ...
+
+    async def remove(self, volume: str, name: str) -> None: ...
+
+    async def restore(self, volume: str, name: str) -> None: ...
+
+    async def differences(self, volume: str, name: str) -> Sequence[VolumeChange]: ...
+
+    async def clone(self, volume: str, new: str) -> Volume: ...
+
+    async def rename(self, volume: str, new: str) -> Volume: ...
 
 
 class Volumes(Protocol):

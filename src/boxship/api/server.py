@@ -19,6 +19,7 @@ from boxship.api.backend import (
     Networks,
     Remotes,
     System,
+    VolumeHistory,
     Volumes,
 )
 from boxship.api.builds import BuildRoutes
@@ -33,6 +34,7 @@ from boxship.api.registries import RegistryRoutes
 from boxship.api.router import Router
 from boxship.api.shipping import Shipping, ShippingRoutes
 from boxship.api.system import SystemRoutes
+from boxship.api.volume_history import VolumeHistoryRoutes
 from boxship.api.volumes import VolumeRoutes
 
 
@@ -76,6 +78,9 @@ class Backends(Protocol):
     def volumes(self) -> Volumes: ...
 
     @property
+    def volume_history(self) -> VolumeHistory: ...
+
+    @property
     def builds(self) -> Builds: ...
 
     @property
@@ -96,6 +101,7 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *ShippingRoutes(backends.shipping).routes(),
             *NetworkRoutes(backends.networks).routes(),
             *VolumeRoutes(backends.volumes).routes(),
+            *VolumeHistoryRoutes(backends.volume_history).routes(),
             *SystemRoutes(backends.system).routes(),
             *DiskRoutes(backends.disk).routes(),
             *BuildRoutes(backends.builds).routes(),

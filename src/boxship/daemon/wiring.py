@@ -16,8 +16,8 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
-from boxship.content import ContentStore
 from boxship.build.service import BuildService
+from boxship.content import ContentStore
 from boxship.daemon import inspection
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
@@ -56,7 +56,7 @@ from boxship.networks.files import DNSDefaults
 from boxship.snapshots import open_snapshotter, quota
 from boxship.spec.docker.container import LogConfig, Ulimit
 from boxship.store import Store
-from boxship.volumes import VolumeService
+from boxship.volumes import VolumeHistory, VolumeService
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,7 @@ class Services:
         system: backend.System,
         networks: backend.Networks,
         volumes: backend.Volumes,
+        volume_history: backend.VolumeHistory,
         disk: backend.Disk,
         builds: BuildService,
         lifecycle: Lifecycle,
@@ -104,6 +105,7 @@ class Services:
         self.shipping = shipping
         self.networks = networks
         self.volumes = volumes
+        self.volume_history = volume_history
         self.disk = disk
         self.builds = builds
         self._lifecycle = lifecycle
@@ -346,6 +348,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         system=system,
         networks=ContainerNetworks(networks, lifecycle=lifecycle, rows=rows, composer=composer),
         volumes=volumes,
+        volume_history=VolumeHistory(volumes, emit=events.emit),
         disk=disk,
         builds=builds,
         lifecycle=lifecycle,

@@ -1,4 +1,4 @@
-"""renameat2(2): rename that never replaces."""
+"""renameat2(2): rename that never replaces, or swaps."""
 
 import ctypes
 import os
@@ -6,6 +6,7 @@ import os
 from boxship.linux._libc import check, libc
 
 RENAME_NOREPLACE = 1  # linux/fs.h
+RENAME_EXCHANGE = 2
 
 _renameat2 = libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)

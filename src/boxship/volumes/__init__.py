@@ -1,11 +1,12 @@
 """Volumes: directories that outlive containers, kept below the data root by the driver ``local``.
 
-Owns the directories ``<data-root>/volumes/<name>`` and their rows in the store. Does not mount anything.
+Owns the directories ``<data-root>/volumes/<name>``, their rows in the store, and what the volumes' options have mounted there.
 
 Words: a volume is *anonymous* when nobody named it, *in use* while a container refers to it, running or not, *dangling*
 when no container does. *Copy-up* fills an empty volume with what the image has at its place.
 """
 
+from boxship.volumes.history import VolumeHistory
 from boxship.volumes.service import VolumeService
 
-__all__ = ["VolumeService"]
+__all__ = ["VolumeHistory", "VolumeService"]

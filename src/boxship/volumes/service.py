@@ -14,17 +14,17 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from boxship.base import clock, ids
-from boxship.base.errors import Conflict, InvalidInput, NotFound, SystemFailure
+from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate
 from boxship.store import ReadTransaction, Store, Transaction
-from boxship.volumes import copyup, matching, mounting, tree
+from boxship.volumes import copyup, matching, mounting, snapshots, tree
 from boxship.volumes import options as driver_options
 from boxship.volumes.matching import Filters
 
@@ -50,6 +50,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] | None = None
     users: list[str] = []
     removing: bool = False
+    renamed_from: str = ""  # its directory may have that name still
 
 
 class VolumeService:
@@ -71,7 +72,8 @@ class VolumeService:
         self._now_ns = now_ns
         self._emit = emit
         self._changing = asyncio.Lock()  # directories follow their rows one change at a time
-        self._holders: dict[str, set[str]] = defaultdict(set)  # containers that run with the volume mounted
+        self._holders: dict[str, set[str]] = defaultdict(set)  # containers that run with the volume
+        self._resting: set[str] = set()  # volumes that no container may start with
         self._mounting: dict[str, threading.Lock] = defaultdict(threading.Lock)  # a server may not answer: one a volume
 
     # -- what the API asks -------------------------------------------------------------------------------------------
@@ -155,6 +157,62 @@ class VolumeService:
         self._emit(KIND, "prune", "", {"reclaimed": str(reclaimed)})
         return {"VolumesDeleted": deleted, "SpaceReclaimed": reclaimed}
 
+    async def rename(self, name: str, new: str) -> Volume:
+        """Give a volume that no container refers to another name.
+
+        Raises NotFound, InvalidInput, Conflict when it is in use or there is one of that name.
+        """
+        _check(new, VolumeCreate(name=new))
+
+        def move(tx: Transaction) -> _Row:
+            row = _existing(tx, name)
+            if row.users:
+                raise Conflict(f"rename {name}: volume is in use - [{', '.join(row.users)}]")
+            if _get(tx, new) is not None:
+                raise Conflict(f"rename {name}: a volume named {new} exists")
+            moved = msgspec.structs.replace(row, name=new, renamed_from=name)
+            self._delete_row(name, tx)
+            tx.put(KIND, new, msgspec.json.encode(moved))
+            tx.own(self._directory(new), KIND, new)
+            return moved
+
+        def settle(tx: Transaction) -> None:
+            row = _existing(tx, new)
+            tx.put(KIND, new, msgspec.json.encode(msgspec.structs.replace(row, renamed_from="")))
+
+        async with self._changing:
+            if await asyncio.to_thread(os.path.lexists, self._directory(new)):
+                raise Conflict(f"rename {name}: a volume named {new} exists")
+            moved = await self._store.write(move)
+            try:
+                await asyncio.to_thread(self._rename_directory, name, new)
+            except OSError as exc:
+                raise SystemFailure(f"rename {name}: {exc.strerror}") from exc
+            await self._store.write(settle)
+        self._emit(KIND, "rename", new, {"driver": "local", "oldName": name})
+        return self._volume(moved)
+
+    @contextlib.asynccontextmanager
+    async def resting(self, name: str) -> AsyncIterator[str]:
+        """Give the directory of a volume that no container runs with, or starts with meanwhile.
+
+        Raises NotFound; Conflict when one runs; NotSupported for a volume whose files are elsewhere.
+        """
+        with self._store.read() as tx:
+            row = _existing(tx, name)
+        if driver_options.mount_options(row.options or {}) is not None:
+            raise NotSupported(f"volume {name}: what is mounted by its options has no snapshots")
+        if self._holders[name]:
+            running = ", ".join(sorted(self._holders[name]))
+            raise Conflict(f"volume {name} is in use by running containers - [{running}]: stop them first")
+        if name in self._resting:
+            raise Conflict(f"volume {name} is being snapshotted or restored")
+        self._resting.add(name)
+        try:
+            yield self._directory(name)
+        finally:
+            self._resting.discard(name)
+
     async def usage(self) -> Sequence[Volume]:
         """Return all volumes with the size of their data and the number of their users; walks every file."""
         return await asyncio.to_thread(self._usage)
@@ -188,13 +246,16 @@ class VolumeService:
         self._emit(KIND, "mount", name, attributes)
 
     async def mount(self, name: str, container_id: str) -> None:
-        """Mount what the options of a volume name, for a container that starts; :meth:`unmounted` ends it.
+        """Note a container that starts, and mount what the options of a volume name; :meth:`unmounted` ends both.
 
-        Raises NotFound, SystemFailure in Docker's words when it can't be mounted.
+        Raises NotFound, Conflict while the content is exchanged, SystemFailure in Docker's words when it can't be mounted.
         """
         with self._store.read() as tx:
             row = _existing(tx, name)
         wanted = driver_options.mount_options(row.options or {})
+        if name in self._resting:
+            raise Conflict(f"volume {name} is being snapshotted or restored")
+        self._holders[name].add(container_id)
         if wanted is None:
             return
         path = self.mountpoint(name)
@@ -202,7 +263,6 @@ class VolumeService:
         def work() -> None:
             with self._mounting[name]:
                 mounting.attach(path, wanted)
-                self._holders[name].add(container_id)
 
         try:
             await asyncio.to_thread(work)
@@ -215,8 +275,8 @@ class VolumeService:
 
     def unmounted(self, name: str, container_id: str) -> None:
         """Note that a container has a volume no more, since it ended."""
-        if name in self._holders:
-            self._holders[name].discard(container_id)
+        self._holders[name].discard(container_id)
+        if name in self._mounting:
             asyncio.get_running_loop().run_in_executor(None, self._unmount_unheld, name)
         self._emit(KIND, "unmount", name, {"driver": "local", "container": container_id})
 
@@ -313,6 +373,8 @@ class VolumeService:
     async def _remove(self, name: str) -> None:
         def mark(tx: Transaction) -> None:
             row = _existing(tx, name)
+            if name in self._resting:
+                raise Conflict(f"remove {name}: volume is being snapshotted or restored")
             if row.users:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(row.users)}]")
             tx.put(KIND, name, msgspec.json.encode(msgspec.structs.replace(row, removing=True)))
@@ -369,6 +431,16 @@ class VolumeService:
             finally:
                 os.close(fd)
 
+    def _rename_directory(self, name: str, new: str) -> None:
+        """Move a volume's directory; one that is not there is made when it is needed."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self._directory(name), self._directory(new))
+        fd = tree.open_directory(self._root)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def _set_aside(self, name: str) -> str | None:
         """Rename a volume's directory to a name that no volume can have; return that, None when it is gone."""
         trash = tree.trash_name()
@@ -391,12 +463,17 @@ class VolumeService:
             if row.removing:
                 self._set_aside(row.name)
                 continue
-            if row.options and not self._holders[row.name]:
-                mounting.detach(self._directory(row.name))
+            if row.renamed_from and not Path(self._directory(row.name)).exists():
+                self._rename_directory(row.renamed_from, row.name)
+            if row.options:
+                with self._mounting[row.name]:
+                    if not self._holders[row.name]:
+                        mounting.detach(self._directory(row.name))
             self._make_directory(row.name)
             fd = tree.open_directory(self._directory(row.name))
             try:
                 copyup.recover(fd)
+                snapshots.recover(fd)
             finally:
                 os.close(fd)
         if Path(self._root).is_dir():

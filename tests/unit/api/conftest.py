@@ -63,7 +63,9 @@ def api(tmp_path):
             "system",
             "networks",
             "volumes",
+            "volume_history",
             "disk",
+            "builds",
         )
         router = make_router(
             SimpleNamespace(**{name: backends.get(name, Recorder()) for name in names}), experimental=experimental

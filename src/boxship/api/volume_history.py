@@ -1,0 +1,64 @@
+"""Routes of our own for what was in a volume earlier."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from boxship.api import answers
+from boxship.api.backend import VolumeHistory
+from boxship.api.call import Call
+from boxship.api.router import Kind, Level, Route
+from boxship.spec.boxship.volume_history import NewName
+
+
+class VolumeHistoryRoutes:
+    """Handlers over a ``VolumeHistory`` backend."""
+
+    def __init__(self, history: VolumeHistory) -> None:
+        self._history = history
+
+    def routes(self) -> list[Route]:
+        """Return these rows of the router's table."""
+        kind, volume = Kind.VOLUME, "/boxship/volumes/{name}"
+        return [
+            Route("GET", f"{volume}/snapshots", self.list, Level.READ, kind),
+            Route("POST", f"{volume}/snapshots", self.take, Level.ADMIN, kind),
+            Route("DELETE", f"{volume}/snapshots/{{snapshot}}", self.remove, Level.ADMIN, kind),
+            Route("GET", f"{volume}/snapshots/{{snapshot}}/diff", self.differences, Level.READ, kind),
+            Route("POST", f"{volume}/snapshots/{{snapshot}}/restore", self.restore, Level.ADMIN, kind),
+            Route("POST", f"{volume}/clone", self.clone, Level.ADMIN, kind),
+            Route("POST", f"{volume}/rename", self.rename, Level.ADMIN, kind),
+        ]
+
+    async def list(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/volumes/{name}/snapshots."""
+        return answers.document(await self._history.list(call.params["name"]))
+
+    async def take(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/volumes/{name}/snapshots."""
+        wanted = await call.json(NewName)
+        return answers.document(await self._history.take(call.params["name"], wanted.name), status=201)
+
+    async def remove(self, call: Call) -> web.StreamResponse:
+        """DELETE /boxship/volumes/{name}/snapshots/{snapshot}."""
+        await self._history.remove(call.params["name"], call.params["snapshot"])
+        return answers.nothing()
+
+    async def differences(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/volumes/{name}/snapshots/{snapshot}/diff."""
+        return answers.document(await self._history.differences(call.params["name"], call.params["snapshot"]))
+
+    async def restore(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/volumes/{name}/snapshots/{snapshot}/restore."""
+        await self._history.restore(call.params["name"], call.params["snapshot"])
+        return answers.nothing()
+
+    async def clone(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/volumes/{name}/clone."""
+        wanted = await call.json(NewName)
+        return answers.document(await self._history.clone(call.params["name"], wanted.name), status=201)
+
+    async def rename(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/volumes/{name}/rename."""
+        wanted = await call.json(NewName)
+        return answers.document(await self._history.rename(call.params["name"], wanted.name))
