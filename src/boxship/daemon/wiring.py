@@ -42,6 +42,7 @@ from boxship.engine.options.apparmor import DefaultProfile
 from boxship.engine.options.request import parse_size
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
+from boxship.engine.processes.nameserver import Nameserver
 from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.repair import Repair
 from boxship.engine.rootfs.archive import ArchiveService
@@ -201,6 +202,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         emit=events.emit,
         identity=identity,
         dns=dns,
+        names=Nameserver(f"{settings.exec_root}/nameserver"),
     )
     composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns, apparmor=DefaultProfile())
 
