@@ -26,6 +26,7 @@ from boxship.linux.netlink import (
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19  # linux/rtnetlink.h
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE = 32, 33
 
 IFF_UP = 0x1  # linux/if.h
 
@@ -41,13 +42,16 @@ IFA_F_NODAD = 0x02
 IFLA_MACVLAN_MODE = 1  # linux/if_link.h
 IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_TABLE = 1, 4, 5, 15
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
+FRA_IIFNAME, FRA_GOTO, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK = 3, 4, 6, 10, 15, 16  # linux/fib_rules.h
+FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP = 1, 2, 3
+FIB_RULE_INVERT = 0x2
 
 RT_TABLE_MAIN = 254
 RT_TABLE_LOCAL = 255
 RTPROT_BOOT = 3
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, RT_SCOPE_HOST, RT_SCOPE_NOWHERE = 0, 253, 254, 255
-RTN_UNICAST = 1
+RTN_UNICAST, RTN_PROHIBIT = 1, 8
 
 _IFINFO = struct.Struct("=BxHiII")  # ifinfomsg: family, device type, index, flags, mask of flags to change
 _IFADDR = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, index
@@ -87,14 +91,15 @@ class Address:
 class Route:
     """One route; ``destination`` is "" for the default route, ``gateway`` "" for a route on the link."""
 
-    __slots__ = ("destination", "gateway", "index", "prefix", "table")
+    __slots__ = ("destination", "gateway", "index", "metric", "prefix", "table")
 
-    def __init__(self, destination: str, prefix: int, gateway: str, index: int, table: int) -> None:
+    def __init__(self, destination: str, prefix: int, gateway: str, index: int, table: int, metric: int = 0) -> None:
         self.destination = destination
         self.prefix = prefix
         self.gateway = gateway
         self.index = index
         self.table = table
+        self.metric = metric
 
 
 def new_bridge(name: str, *, mac: str, mtu: int | None = None) -> Request:
@@ -279,6 +284,52 @@ def delete_route(destination: str, prefix: int) -> Request:
     return Request(f"delete route {destination}/{prefix}", RTM_DELROUTE, 0, _route(destination, prefix, None, 0, 0))
 
 
+def new_prohibition(destination: str, prefix: int, *, table: int, metric: int) -> Request:
+    """Add a route to ``table`` that refuses packets to a destination."""
+    payload = _prohibition(destination, prefix, table, metric)
+    return Request(f"prohibit {destination}/{prefix}", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def delete_prohibition(destination: str, prefix: int, *, table: int, metric: int) -> Request:
+    """Remove what :func:`new_prohibition` added."""
+    payload = _prohibition(destination, prefix, table, metric)
+    return Request(f"allow {destination}/{prefix}", RTM_DELROUTE, 0, payload)
+
+
+def new_rule(
+    family: int, priority: int, *, from_host: bool = False, goto: int = 0, without_mark: int = 0, table: int = 0
+) -> Request:
+    """Add a routing rule; see ip-rule(8).
+
+    For packets of the host itself (``from_host``) or those that lack the bits ``without_mark``, or all: ``goto`` a later
+    rule, look up in ``table``, or do nothing.
+    """
+    action = FR_ACT_GOTO if goto else FR_ACT_TO_TBL if table else FR_ACT_NOP
+    payload = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, action, FIB_RULE_INVERT if without_mark else 0)
+    payload += uint32(FRA_PRIORITY, priority)
+    if from_host:
+        payload += text(FRA_IIFNAME, "lo")
+    if goto:
+        payload += uint32(FRA_GOTO, goto)
+    if without_mark:
+        payload += uint32(FRA_FWMARK, without_mark) + uint32(FRA_FWMASK, without_mark)
+    if table:
+        payload += uint32(FRA_TABLE, table)
+    return Request(f"add routing rule {priority}", RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, payload)
+
+
+def delete_rule(family: int, priority: int) -> Request:
+    """Remove the routing rule of this priority."""
+    payload = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0) + uint32(FRA_PRIORITY, priority)
+    return Request(f"delete routing rule {priority}", RTM_DELRULE, 0, payload)
+
+
+def _prohibition(destination: str, prefix: int, table: int, metric: int) -> bytes:
+    family, packed = _packed(destination)
+    payload = _RTMSG.pack(family, prefix, 0, 0, 0, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_PROHIBIT, 0)
+    return payload + attribute(RTA_DST, packed) + uint32(RTA_PRIORITY, metric) + uint32(RTA_TABLE, table)
+
+
 def _route(destination: str, prefix: int, gateway: str | None, index: int, protocol: int) -> bytes:
     family, packed = _packed(destination)
     scope = RT_SCOPE_UNIVERSE if gateway or family == socket.AF_INET6 else RT_SCOPE_LINK
@@ -371,6 +422,7 @@ def read_route(payload: bytes) -> Route:
         gateway=socket.inet_ntop(family, gateway) if gateway else "",
         index=_number(attributes.get(RTA_OIF, b"")),
         table=_number(attributes.get(RTA_TABLE, b"")) or table,
+        metric=_number(attributes.get(RTA_PRIORITY, b"")),
     )
 
 

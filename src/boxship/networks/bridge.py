@@ -16,7 +16,7 @@ from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.linux.rtnetlink import Address, Link, Route
-from boxship.networks import ipam
+from boxship.networks import guard, ipam
 from boxship.networks.options import NetworkOptions
 
 DEFAULT_NAME = "docker0"
@@ -73,7 +73,7 @@ def taken_networks(
     found += [
         IPv4Network(f"{route.destination}/{route.prefix}")
         for route in routes
-        if route.destination and route.prefix >= _WIDEST and route.index != except_index
+        if route.destination and route.prefix >= _WIDEST and route.index != except_index and route.table != guard.TABLE
     ]
     return found + [IPv4Network(server) for server in servers if ":" not in server]
 

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from boxship.base.errors import SystemFailure
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
 from boxship.networks.firewall import Firewall
+from boxship.networks.guard import Guard
 from boxship.networks.models import PublishedPort
 from boxship.networks.ports import PortTable, read_random_range, reserve
+from boxship.networks.rules import BridgeRules
 
 
 class Host:
@@ -19,6 +21,7 @@ class Host:
         self._route: Socket | None = None
         self.flows: Socket | None = None  # kept open: closing a netfilter socket takes 9 ms
         self.firewall: Firewall | None = None
+        self.guard: Guard | None = None
         self.ports = PortTable(reserve, read_random_range())
 
     @property
@@ -42,6 +45,23 @@ class Host:
                 sock.close()
         self._route = self.flows = None
         self.ports.close()
+
+    def admit(self, bridge: BridgeRules) -> None:
+        """Make a bridge known to guard and firewall; raises OSError."""
+        if self.guard is not None:
+            for subnet in filter(None, (bridge.subnet, bridge.subnet_v6)):
+                self.guard.protect(self.route, subnet)
+        if self.firewall is not None:
+            self.firewall.add_bridge(bridge)
+
+    def forget(self, bridge: BridgeRules) -> None:
+        """Let both forget a bridge, as far as they can."""
+        if self.firewall is not None:
+            with contextlib.suppress(OSError):
+                self.firewall.remove_bridge(bridge.id)
+        if self.guard is not None:
+            for subnet in filter(None, (bridge.subnet, bridge.subnet_v6)):
+                self.guard.release(self.route, subnet)
 
     def publish(self, ports: Sequence[PublishedPort]) -> None:
         """Open ports in the firewall; raises OSError with none opened."""

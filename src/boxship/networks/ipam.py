@@ -33,19 +33,17 @@ def free_subnet(pools: Iterable[AddressPool], taken: Iterable[Subnet]) -> Subnet
 
     Costs as much as there is taken, not as there are subnets in the pools.
     """
-    used = list(taken)
+    used = sorted((other.version, int(other.network_address), int(other.broadcast_address)) for other in taken)
     version = 4
     for pool in pools:
         base = _checked(pool)
         version = base.version
         size = 1 << (base.max_prefixlen - pool.size)
         candidate, end = int(base.network_address), int(base.broadcast_address)
-        for start, last in sorted(
-            (int(other.network_address), int(other.broadcast_address)) for other in used if other.version == version
-        ):
-            if start > candidate + size - 1:
+        for other_version, start, last in used:
+            if other_version == version and start > candidate + size - 1:
                 break
-            if last >= candidate:
+            if other_version == version and last >= candidate:
                 candidate += -(-(last + 1 - candidate) // size) * size
         if candidate + size - 1 <= end:
             return type(base)((candidate, pool.size))

@@ -12,7 +12,7 @@ import msgspec
 from boxship.base.errors import InvalidInput
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
-from boxship.networks import files, ipam
+from boxship.networks import files, guard, ipam
 from boxship.networks.catalog import Network, Pool
 from boxship.networks.ipam import Subnet
 from boxship.networks.options import AddressPool
@@ -83,7 +83,7 @@ def host_networks(sock: Socket, version: int, servers: str, *, except_index: int
         ip_network(f"{route.destination}/{route.prefix}")
         for route in rtnetlink.list_routes(sock, family)
         if route.destination and route.prefix >= (_WIDEST if version == 4 else _WIDEST_V6)
-        if route.index != except_index
+        if route.index != except_index and route.table != guard.TABLE
     ]
     named = [ip_network(text.partition("%")[0]) for text in files.name_servers(servers) if _is_address(text)]
     return found + [server for server in named if server.version == version]

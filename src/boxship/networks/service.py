@@ -157,6 +157,9 @@ class NetworkService(Sandboxes):
                 if self._host.firewall is not None:
                     with contextlib.suppress(OSError):
                         self._host.firewall.remove()
+                if self._host.guard is not None:
+                    with contextlib.suppress(OSError):
+                        self._host.guard.end(self._host.route)
                 for live in self._live.values():
                     if live.name != "bridge" or not self._options.bridge:
                         with contextlib.suppress(OSError):
@@ -202,8 +205,8 @@ class NetworkService(Sandboxes):
             if network.ipv6 and self._options.ip_forward:
                 await self._forward_ipv6()
             rules = live.driver.rules(network)
-            if rules is not None and self._host.firewall is not None:
-                self._host.firewall.add_bridge(rules)
+            if rules is not None:
+                self._host.admit(rules)
             failpoints.hit("network.made")
             await self._store.write(lambda tx: catalog.insert(tx, network))
         except (OSError, NameTaken, BoxshipError) as exc:
@@ -224,9 +227,9 @@ class NetworkService(Sandboxes):
 
     async def _unmake(self, live: LiveNetwork) -> None:
         """Remove what a network has on the host; what the kernel keeps, the next start sweeps."""
-        if self._host.firewall is not None:
-            with contextlib.suppress(OSError):
-                self._host.firewall.remove_bridge(ids.short(live.id))
+        rules = live.driver.rules(live.spec)
+        if rules is not None:
+            self._host.forget(rules)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(_with_socket, live.driver.remove, live.spec)
 

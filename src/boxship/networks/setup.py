@@ -20,6 +20,7 @@ from boxship.networks.drivers import Driver
 from boxship.networks.drivers import bridge as bridge_driver
 from boxship.networks.drivers.bare import BareDriver
 from boxship.networks.firewall import Firewall
+from boxship.networks.guard import Guard
 from boxship.networks.host import Host
 from boxship.networks.live import LiveNetwork
 from boxship.networks.models import Sandbox
@@ -147,11 +148,15 @@ class SetUp:
         families = (IPV4, IPV6) if self._options.ip6tables else (IPV4,)
         self._host.firewall = firewall = Firewall(f"boxship_{self._instance}", families=families)
         firewall.forward_drop = turned_on | firewall.dropped_forwarding()
+        bridges = [rules for network in live if (rules := network.driver.rules(network.spec)) is not None]
+        self._host.guard = Guard(self._instance, ipv6=self._options.ip6tables)
+        guarded = [subnet for rules in bridges for subnet in (rules.subnet, rules.subnet_v6) if subnet]
         firewall.restore(
-            [rules for network in live if (rules := network.driver.rules(network.spec)) is not None],
+            bridges,
             [port for sandbox in sandboxes for port in sandbox.ports],
         )
         firewall.apply()
+        self._host.guard.start(self._host.route, guarded)
 
 
 def _named(live: Iterable[LiveNetwork], name: str) -> LiveNetwork:

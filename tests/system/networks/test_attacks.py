@@ -180,3 +180,73 @@ def checksum(data):
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+@pytest.mark.row("NET-36")
+def test_nothing_passes_while_the_rules_are_gone(isolated, bindings):
+    """N1: between a flush and the repair a neighbour with a route reaches no container, and no published port."""
+
+    async def scenario(lab):
+        neighbour = lab.neighbour()
+        service = await lab.service()
+        await lab.create(service, "own", "172.20.0.0/24")
+        sandbox = await lab.attach(service, "web", "own", port_bindings=bindings(":8080:80/tcp"))
+        lab.serve(sandbox.key, 80)
+        assert lab.fetch(neighbour, "192.0.2.1", 8080) == "192.0.2.2"
+        asyncio.get_running_loop().remove_reader(service._host.firewall.fileno())  # the engine is away
+        with nftables.Context() as nft:
+            nft.run("flush ruleset")
+        assert lab.fetch(neighbour, "172.20.0.2", 80, timeout=1) in ("OSError", "TimeoutError", "PermissionError")
+        assert lab.fetch(neighbour, "192.0.2.1", 8080, timeout=1) != "192.0.2.2"
+        assert lab.fetch(None, "172.20.0.2", 80) == "172.20.0.1"  # the host itself still gets there
+        service._firewall_changed()
+        while lab.fetch(neighbour, "192.0.2.1", 8080, timeout=1) != "192.0.2.2":
+            await asyncio.sleep(0.01)
+        assert lab.fetch(neighbour, "172.20.0.2", 80, timeout=1) == "TimeoutError"
+
+    isolated(scenario)
+
+
+@pytest.mark.row("NET-36")
+def test_rules_of_the_administrator_come_first_and_survive_a_flush(isolated, bindings):
+    async def scenario(lab):
+        neighbour = lab.neighbour()
+        service = await lab.service()
+        sandbox = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp"))
+        lab.serve(sandbox.key, 80)
+        with nftables.Context() as nft:
+            nft.run("add rule ip boxship_lab BOXSHIP-USER ip saddr 192.0.2.2 counter packets 0 bytes 0 drop")
+            await asyncio.sleep(0)
+            assert lab.fetch(neighbour, "192.0.2.1", 8080, timeout=1) == "TimeoutError"
+            service._firewall_changed()
+            nft.run("flush ruleset")
+            service._firewall_changed()
+            while "192.0.2.2" not in nft.run("list ruleset"):
+                await asyncio.sleep(0.01)
+            assert lab.fetch(neighbour, "192.0.2.1", 8080, timeout=1) == "TimeoutError"
+            nft.run("flush chain ip boxship_lab BOXSHIP-USER")
+            assert lab.fetch(neighbour, "192.0.2.1", 8080) == "192.0.2.2"
+
+    isolated(scenario)
+
+
+@pytest.mark.row("NET-34")
+def test_a_routed_network_is_open_at_its_published_ports_only(isolated, bindings):
+    async def scenario(lab):
+        neighbour = lab.neighbour()
+        service = await lab.service()
+        mode = {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}
+        await lab.create(service, "routed", "172.20.0.0/24", options=mode)
+        await lab.create(service, "shut", "172.21.0.0/24", internal=True)
+        sandbox = await lab.attach(service, "web", "routed", port_bindings=bindings(":8080:80/tcp"))
+        inner = await lab.attach(service, "inner", "shut", port_bindings=bindings(":8081:80/tcp"))
+        for where, port in ((sandbox.key, 80), (sandbox.key, 81), (inner.key, 80)):
+            lab.serve(where, port)
+        assert lab.fetch(neighbour, "172.20.0.2", 80) == "192.0.2.2"
+        assert lab.fetch(neighbour, "172.20.0.2", 81, timeout=1) == "TimeoutError"
+        assert lab.fetch(neighbour, "192.0.2.1", 8080) == "ConnectionRefusedError"
+        assert inner.ports == []
+        assert lab.fetch(inner.key, "172.20.0.2", 80, timeout=1) == "OSError"  # no route at all
+        assert lab.fetch(None, "172.21.0.2", 80) == "172.21.0.1"
+
+    isolated(scenario)

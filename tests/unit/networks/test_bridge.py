@@ -34,7 +34,13 @@ def test_a_bridge_of_somebody_else_is_left_alone(links, name):
 def test_addresses_routes_and_name_servers_of_the_host_are_taken():
     found = taken_networks(
         [Address(1, "192.168.1.5", 24), Address(7, "172.17.0.1", 16)],
-        [Route("", 0, "192.168.1.1", 1, 254), Route("10.8.0.0", 16, "", 3, 254), Route("172.17.0.0", 16, "", 7, 254)],
+        [
+            Route("", 0, "192.168.1.1", 1, 254),
+            Route("0.0.0.0", 1, "10.8.0.1", 3, 254),  # a VPN's way to everywhere
+            Route("128.0.0.0", 1, "10.8.0.1", 3, 254),
+            Route("10.8.0.0", 16, "", 3, 254),
+            Route("172.17.0.0", 16, "", 7, 254),
+        ],
         ["10.255.0.53", "2001:db8::1"],
         except_index=7,
     )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+import itertools
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
 from boxship.base.errors import InvalidInput, SystemFailure
-from boxship.networks.ipam import AddressSpace, free_subnet, mac_of
-from boxship.networks.options import DEFAULT_ADDRESS_POOLS, AddressPool
+from boxship.networks.ipam import AddressInUse, AddressSpace, free_subnet, mac_of, subnets
+from boxship.networks.options import DEFAULT_ADDRESS_POOLS, SMALL_ADDRESS_POOLS, AddressPool
+from boxship.networks.pools import local_pool
 
 
 def space(subnet="172.17.0.0/16", gateway="172.17.0.1", allocation_range=None):
@@ -77,3 +79,28 @@ def test_pools_are_cut_into_subnets_until_none_is_left():
 
 def test_the_mac_address_is_made_of_the_address():
     assert mac_of(IPv4Address("172.17.0.10")) == "02:42:ac:11:00:0a"
+
+
+def test_four_thousand_networks_find_room_beside_a_vpn():
+    vpn = IPv4Network("10.8.0.0/16")
+    possible = [subnet for subnet in itertools.islice(subnets(SMALL_ADDRESS_POOLS), 8000) if not subnet.overlaps(vpn)]
+    taken = [vpn, *possible[:3999]]
+    assert free_subnet(SMALL_ADDRESS_POOLS, taken) == possible[3999]
+    taken.remove(possible[17])
+    assert free_subnet(SMALL_ADDRESS_POOLS, taken) == possible[17]
+
+
+def test_a_subnet_of_ipv6_comes_from_a_pool_of_its_own():
+    pools = [local_pool("one")]
+    first = free_subnet(pools, [])
+    assert first.subnet_of(IPv6Network("fd00::/8"))
+    assert first.prefixlen == 64
+    assert free_subnet(pools, [first]) == IPv6Network((int(first.network_address) + (1 << 64), 64))
+    assert local_pool("two") != local_pool("one")
+
+
+def test_an_address_of_the_users_choice_is_given_once():
+    addresses = space("10.0.0.0/24", "10.0.0.1")
+    addresses.choose(IPv4Address("10.0.0.9"))
+    with pytest.raises(AddressInUse, match="Address already in use"):
+        addresses.choose(IPv4Address("10.0.0.9"))
