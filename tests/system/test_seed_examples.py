@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SESSIONS = sessions.read(sorted(Path(__file__).with_name("seed").glob("*.session")))
 
 # Ours as well where the point is what a command line says or how it reads its words.
-OWN = (6, 47, 65, 75, 86, 117, 142, 157, 163, 183)
+OWN = (6, 12, 38, 40, 47, 65, 75, 86, 117, 142, 152, 157, 163, 183)
 RUNS = [
     (program, session)
     for session in SESSIONS
@@ -41,6 +41,7 @@ TAGS = {
     "redis": ("redis:4.0", "redis:5.0"),
     "ubuntu": ("debian:latest",),
 }
+DPKG_TABLES = ("cputable", "tupletable")
 NGINX = """events {}
 http { server { listen 80; root /var/www/html; index index.html; } }
 """
@@ -143,15 +144,17 @@ def make_images(engine: Engine, directory: Path) -> None:
     """Make the examples' images out of busybox and of Debian's packages; raises NoArchive."""
     root = packages_tar(
         directory,
-        ["bash", "coreutils", "hostname", "mount", "util-linux", "nginx-light", "redis-server"],
+        ["apt", "bash", "coreutils", "hostname", "mount", "util-linux", "nginx-light", "redis-server"],
         files={
             "usr/bin/docker-entrypoint.sh": REDIS_ENTRYPOINT,
             "usr/games/cowsay": COWSAY,
             "var/www/html/index.html": "<title>Welcome to nginx!</title>\n",
             "var/log/nginx/error.log": "",
             "var/lib/nginx/body/keep": "",
+            # Of dpkg, which a root without maintainer scripts leaves out: apt asks them for the architecture.
+            **{f"usr/share/dpkg/{name}": Path(f"/usr/share/dpkg/{name}").read_text() for name in DPKG_TABLES},
         },
-        passwd="www-data:x:33:33::/var/www:/bin/sh\n",
+        passwd="www-data:x:33:33::/var/www:/bin/sh\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\n",
         group="www-data:x:33:\n",
     )
     engine.docker("import", "-c", 'CMD ["bash"]', str(root), "ubuntu:latest")
