@@ -22,12 +22,12 @@ def power_cuts() -> Iterator[PowerCuts]:
 
 
 @pytest.mark.row("IMG-24")
-@pytest.mark.parametrize("stage", ["pull one", "load two", "remove one", "prune"])
+@pytest.mark.parametrize("stage", ["pull one", "load two", "remove one"])
 def test_f2_images_are_whole_or_absent_after_a_cut_in_the_middle(power_cuts: PowerCuts, stage: str) -> None:
     cuts = [cut for cut in power_cuts.cuts(seeds=[1]) if cut.stage == stage]
     power_cuts.check(cuts[len(cuts) // 2])
 
 
-@pytest.mark.parametrize("stage", ["pull one", "load two"])
-def test_f2_an_image_is_there_once_the_engine_has_said_so(power_cuts: PowerCuts, stage: str) -> None:
-    assert power_cuts.check([cut for cut in power_cuts.cuts() if cut.stage == stage][-1])
+@pytest.mark.parametrize("stage", ["pull one", "prune"])
+def test_f2_what_the_engine_has_answered_is_on_the_disk(power_cuts: PowerCuts, stage: str) -> None:
+    power_cuts.check([cut for cut in power_cuts.cuts() if cut.stage == stage][-1])

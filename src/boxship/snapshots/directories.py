@@ -3,17 +3,21 @@
 A snapshot is a row of kind ``snapshot`` and a directory of 64 hex digits with an owner row. The owner row is there before
 the directory and goes after it, so a directory with an owner row but without a snapshot row is a leftover, of a creation
 or of a removal, and ``cleanup`` needs to guess nothing. Committing only changes rows; the directory stays where it is.
+
+That holds on the disk too, whatever order a power cut finds things in: owner rows are written for 64 directories ahead, with
+an fsync, and those of removed directories go when as many removals are on the disk for certain.
 """
 
 import errno
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
 import msgspec
 
-from boxship.base import clock
+from boxship.base import atomicfile, clock
 from boxship.base.errors import SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.base.ids import new_id
@@ -34,6 +38,7 @@ from boxship.store import ReadTransaction, Store, Transaction
 
 KIND = "snapshot"
 _PASSABLE = 0o710
+_TOGETHER = 64  # directories whose owner rows come, and go, at once: one fsync for all
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +68,9 @@ class DirectorySnapshotter(ABC):
         self.root = root
         self._store = store
         self.identity = identity
+        self._lock = threading.Lock()
+        self._reserved: list[str] = []  # paths to be: their owner rows are on the disk
+        self._gone: list[str] = []  # paths that were: their owner rows are there still
         os.makedirs(root, 0o700, exist_ok=True)
         self._let_root_pass(root)
         store.write_now(lambda t: t.own(root, "snapshots", ""))
@@ -79,26 +87,23 @@ class DirectorySnapshotter(ABC):
         """Return the directory that holds the snapshot's files."""
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
-        directory = new_id()
-        path = os.path.join(self.root, directory)
-        record = Record(directory=directory, parent=parent, created_ns=clock.now_ns())
+        path = self._reserve()
+        record = Record(directory=os.path.basename(path), parent=parent, created_ns=clock.now_ns())
 
-        def check(transaction: Transaction) -> None:
+        def check(transaction: ReadTransaction) -> None:
             if transaction.get(KIND, key) is not None:
                 raise SnapshotExists(key)
             if parent is not None and not _require(transaction, parent).committed:
                 raise WrongState(f"parent {parent} is not a committed snapshot")
 
-        def reserve(transaction: Transaction) -> None:
-            check(transaction)
-            transaction.own(path, KIND, key)
-
         def enter(transaction: Transaction) -> None:
             check(transaction)
+            transaction.own(path, KIND, key)
             transaction.put(KIND, key, msgspec.json.encode(record))
 
-        self._store.write_now(reserve, durable=False)
         try:
+            with self._store.read() as transaction:
+                check(transaction)
             os.mkdir(path, 0o700)
             if size:
                 quota.limit(path, size)
@@ -228,6 +233,8 @@ class DirectorySnapshotter(ABC):
         with self._store.read() as transaction:
             rows = {key: _decode(document) for key, document in transaction.list(KIND)}
             owned = [owner.path for owner in transaction.owners() if owner.kind == KIND]
+        with self._lock:
+            ahead = set(self._reserved)
         in_use = {rows[key].directory for key in mounted if key in rows}
         with os.scandir(self.root) as entries:
             there = {entry.path for entry in entries}
@@ -238,9 +245,11 @@ class DirectorySnapshotter(ABC):
             self.remove(key)
         known = {os.path.join(self.root, record.directory) for record in rows.values()}
         for path in owned:
-            if os.path.dirname(path) == self.root and path not in known and path not in removed:
+            if os.path.dirname(path) == self.root and path not in known and path not in removed and path not in ahead:
                 self._discard(path)
-                removed.append(path)
+                if path in there:
+                    removed.append(path)
+        self._disown(0)
         lost = [key for key, record in rows.items() if not os.path.isdir(self.content_path(record))]
         return Cleaned(unmounted, removed, sorted(there - known - set(removed)), lost)
 
@@ -281,8 +290,41 @@ class DirectorySnapshotter(ABC):
                 key = chain[-1].parent
         return chain
 
+    def _reserve(self) -> str:
+        """Return the path of a directory to be made."""
+        with self._lock:
+            if not self._reserved:
+                paths = [os.path.join(self.root, new_id()) for _ in range(_TOGETHER)]
+
+                def own(transaction: Transaction) -> None:
+                    for path in paths:
+                        transaction.own(path, KIND, "")
+
+                self._store.write_now(own)
+                self._reserved = paths
+            return self._reserved.pop()
+
+    def _disown(self, kept: int) -> None:
+        """Remove the owner rows of directories that are gone, when there are more than ``kept``."""
+        with self._lock:
+            if len(self._gone) <= kept:
+                return
+            gone, self._gone = self._gone, []
+
+        def disown(transaction: Transaction) -> None:
+            for path in gone:
+                transaction.disown(path)
+
+        try:
+            atomicfile.fsync_directory(self.root)  # or a power cut could bring directories back, but not their rows
+        except OSError:  # a disk that fails: the directories are gone for now, the rows can wait
+            with self._lock:
+                self._gone = gone + self._gone
+            return
+        self._store.write_now(disown, durable=False)
+
     def _discard(self, path: str) -> None:
-        """Remove the directory, then its owner row."""
+        """Remove the directory; its owner row stays until that is on the disk."""
         if is_mounted(os.path.join(path, "merged")):
             self._unmount(path)
         try:
@@ -295,9 +337,11 @@ class DirectorySnapshotter(ABC):
                         raise
                     self._unmount(path)  # a mount of the directory on itself, which is_mounted can't see
                     tree.remove(root_fd, os.path.basename(path))
+            with self._lock:
+                self._gone.append(path)
+            self._disown(_TOGETHER)
         except OSError as exc:
             raise SystemFailure(f"can't remove layer directory {path}: {exc.strerror}") from exc
-        self._store.write_now(lambda t: t.disown(path), durable=False)
 
     def _is_below_a_mount(self, directory: str) -> bool:
         """Return whether an overlay that is mounted has the snapshot's directory as one of its layers."""
