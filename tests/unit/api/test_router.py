@@ -104,7 +104,7 @@ def test_ping(ask, method):
         ("GET", "/nothing"),
         ("POST", "/_ping"),
         ("GET", "/Containers/json"),
-        ("POST", "/build"),
+        ("POST", "/builder"),
         ("POST", "/swarm/init"),
         ("GET", "/plugins"),
         ("POST", "/networks/x/rename"),
