@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 HERE = "tests/system/test_seed_examples.py::test_example"
+REGISTRY = "tests/system/registries/test_seed_registries.py::test_example_with_a_registry"
 SECTIONS = {"S0": 34, "S1": 117, "S2": 138, "S3": 181, "S4": 194}  # the last number of each text
 
 
@@ -22,7 +23,7 @@ EXAMPLES: dict[int, Example] = {
     1: Example("docker ps", "tests/system/test_rows_run.py::test_ps_shows_its_columns"),
     2: Example("docker images", "tests/system/test_rows_logs.py::test_images_lists_what_tag_names"),
     3: Example("docker --version", HERE),
-    4: Example("docker pull nginx:1.10.2-alpine", "open: registries"),
+    4: Example("docker pull nginx:1.10.2-alpine", REGISTRY),
     5: Example("docker run --name MyHumanReadableContainerName -p 80:80 nginx:1.10.2-alpine", HERE),
     6: Example("docker run -d --name TAKEN (the conflict)", HERE),
     7: Example("docker stop NAME", HERE),
@@ -32,7 +33,7 @@ EXAMPLES: dict[int, Example] = {
     11: Example("docker run -v srcdir:/usr/share/nginx/html:ro (hot reload)", HERE),
     12: Example("docker build -t zipnginx:1.0 .", HERE),
     13: Example("docker build -t todov1 .", "open: build"),
-    14: Example("docker pull of an image for Windows", "open: registries"),
+    14: Example("docker pull of an image for Windows", REGISTRY),
     15: Example("winpty docker run -it nanoserver cmd.exe", HERE),
     16: Example("docker commit 3b759322ae28 helloworld", HERE),
     17: Example("docker run hello-world", "tests/system/images/test_bootstrap.py::test_hello_world_needs_nothing"),
@@ -65,8 +66,8 @@ EXAMPLES: dict[int, Example] = {
     41: Example("docker run -d -p 8080:8080 example/docker-node-hello:latest", "open: build"),
     42: Example("echo $DOCKER_HOST", "open: machines"),
     43: Example("docker stop 85fc21edaad9", HERE),
-    44: Example("docker login", "open: registries"),
-    45: Example("docker tag, push, remove, pull", "open: registries"),
+    44: Example("docker login", REGISTRY),
+    45: Example("docker tag, push, remove, pull", REGISTRY),
     46: Example(
         "docker export ID -o web-app.tar; tar -tvf web-app.tar",
         "tests/system/test_commit.py::test_export_lists_what_dockers_users_expect",
@@ -107,7 +108,7 @@ EXAMPLES: dict[int, Example] = {
     75: Example("docker rm $(docker ps -a -q)", HERE),
     76: Example("docker version", "tests/system/test_rows_engine.py::test_version_has_a_client_and_a_server_block"),
     77: Example("docker info", "tests/system/test_rows_engine.py::test_info_has_the_lines_people_look_for"),
-    78: Example("docker pull ubuntu:latest", "open: registries"),
+    78: Example("docker pull ubuntu:latest", REGISTRY),
     79: Example("docker run -d -t ubuntu /bin/bash", HERE),
     80: Example("docker run -i -t ubuntu:16.04 /bin/bash", HERE),
     81: Example("docker run --rm IMAGE /bin/false; echo $?", HERE),
@@ -169,7 +170,7 @@ EXAMPLES: dict[int, Example] = {
     118: Example("docker image build -t maintain/name:version .", HERE),
     119: Example("docker run -d -p 80:80 docker/getting-started", HERE),
     120: Example("docker container run -it --name test alpine sh", HERE),
-    121: Example("docker image push maintainer/name:version", "open: registries"),
+    121: Example("docker image push maintainer/name:version", REGISTRY),
     122: Example("docker ps", HERE),
     123: Example("docker image build -t tag . (FROM alpine, nodejs)", HERE),
     124: Example(
@@ -194,7 +195,7 @@ EXAMPLES: dict[int, Example] = {
     138: Example("docker-compose up", "open: compose"),
     139: Example("docker version; docker run hello-world", HERE),
     140: Example("docker run docker/whalesay cowsay Hello-World!", HERE),
-    141: Example("docker run nginx", "open: registries"),
+    141: Example("docker run nginx", REGISTRY),
     142: Example("docker rmi of an image in use", HERE),
     143: Example("docker run ubuntu", HERE),
     144: Example("docker run ubuntu sleep 5", HERE),
@@ -238,8 +239,8 @@ EXAMPLES: dict[int, Example] = {
     169: Example("docker-compose: version 2", "open: compose"),
     170: Example("docker-compose: two networks", "open: compose"),
     171: Example("docker-compose run without a service", "open: compose"),
-    172: Example("docker login; a private image", "open: registries"),
-    173: Example("docker run registry:2; docker push localhost:5000/my-image", "open: registries"),
+    172: Example("docker login; a private image", REGISTRY),
+    173: Example("docker run registry:2; docker push localhost:5000/my-image", REGISTRY),
     174: Example("docker -H=10.123.2.1:2375 run nginx", HERE),
     175: Example("a process inside and outside", HERE),
     176: Example("docker run --cpus=0.5 ubuntu", HERE),
@@ -252,9 +253,9 @@ EXAMPLES: dict[int, Example] = {
     183: Example("docker pull busybox", HERE),
     184: Example("docker ps", HERE),
     185: Example("docker run -d -P --name static-site IMG", HERE),
-    186: Example("docker search TERM", "open: registries"),
+    186: Example("docker search TERM", REGISTRY),
     187: Example("docker run -p 8888:5000 user/image", HERE),
-    188: Example("docker push user/image", "open: registries"),
+    188: Example("docker push user/image", REGISTRY),
     189: Example("docker build -t NAME (no context); docker network create", "open: networks and links"),
     190: Example("docker-compose: elasticsearch and a web application", "open: compose"),
     191: Example("docker-compose: a counter on Redis", "open: compose"),
