@@ -1,6 +1,7 @@
 """The commands: name -> (module, summary). Help reads only this table; a command's module is imported when it runs."""
 
 GROUPS = {
+    "builder": "Manage builds",
     "checkpoint": "Manage checkpoints",
     "container": "Manage containers",
     "context": "Manage contexts",
@@ -17,6 +18,7 @@ COMMANDS = {
     "checkpoint create": ("checkpoint", "Create a checkpoint from a running container"),
     "checkpoint ls": ("checkpoint", "List checkpoints for a container"),
     "checkpoint rm": ("checkpoint", "Remove a checkpoint"),
+    "builder prune": ("prune", "Remove build cache"),
     "container attach": ("attach", "Attach local standard input, output, and error streams to a running container"),
     "container commit": ("commit", "Create a new image from a container's changes"),
     "container cp": ("cp", "Copy files/folders between a container and the local filesystem"),
@@ -116,6 +118,7 @@ ALIASES = {
     "attach": "container attach",
     "checkpoint list": "checkpoint ls",
     "checkpoint remove": "checkpoint rm",
+    "builder build": "build",
     "commit": "container commit",
     "container list": "container ls",
     "container ps": "container ls",

@@ -1,10 +1,10 @@
-"""``container``, ``image``, ``network``, ``volume`` and ``system prune``: remove what nothing uses."""
+"""``builder``, ``container``, ``image``, ``network``, ``volume`` and ``system prune``: remove what nothing uses."""
 
 from __future__ import annotations
 
 from boxship.cli.command import Command
 from boxship.cli.flags import FORCE, Flag, check_filter
-from boxship.cli.units import decimal_size
+from boxship.cli.units import decimal_size, parse_size
 from boxship.client.engine import filters_text
 
 TYPE_CHECKING = False
@@ -114,6 +114,28 @@ def prune_volumes(session: Session, filters: Filters) -> int:
     return int(answer.get("SpaceReclaimed") or 0)
 
 
+def cache(session: Session, values: Values) -> int:
+    """Remove what builds kept."""
+    everything = values.is_set("all")
+    warned = "all build cache" if everything else "all dangling build cache"
+    if values.is_set("force") or session.confirm(f"WARNING! This will remove {warned}."):
+        keep = values.number("keep-storage")
+        _finish(session, prune_cache(session, values.filters(), everything=everything, keep=keep))
+    return 0
+
+
+def prune_cache(session: Session, filters: Filters, *, everything: bool, keep: int = 0) -> int:
+    """Remove records of the build cache, print their ids and return the bytes that came free; ``keep`` bytes stay."""
+    query: dict[str, object] = {"filters": filters_text(filters)} if filters else {}
+    if everything:
+        query["all"] = True
+    if keep:
+        query["keep-storage"] = keep
+    answer = session.engine.json("POST", "/build/prune", query) or {}
+    _print_list(session, "Deleted build cache objects", answer.get("CachesDeleted"))
+    return int(answer.get("SpaceReclaimed") or 0)
+
+
 def system(session: Session, values: Values) -> int:
     """Remove containers, networks, images and, when asked, volumes that nothing uses."""
     with_volumes, everything = values.is_set("volumes"), values.is_set("all")
@@ -134,6 +156,7 @@ def system(session: Session, values: Values) -> int:
     if with_volumes:
         freed += prune_volumes(session, {name: held for name, held in filters.items() if name != "until"})
     freed += prune_images(session, filters, everything=everything)
+    freed += prune_cache(session, filters, everything=everything)
     _finish(session, freed)
     return 0
 
@@ -148,6 +171,16 @@ def _finish(session: Session, freed: int) -> None:
 
 
 COMMANDS = {
+    "builder prune": Command(
+        "",
+        cache,
+        (
+            Flag("all", "bool", "Remove all unused build cache, not just dangling ones", short="a"),
+            _filter("until=24h"),
+            FORCE,
+            Flag("keep-storage", "bytes", "Amount of disk space to keep for cache", check=parse_size),
+        ),
+    ),
     "container prune": Command("[OPTIONS]", containers, (UNTIL, FORCE)),
     "image prune": Command(
         "[OPTIONS]",
