@@ -51,6 +51,7 @@ from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
 from boxship.engine.steps.runner import ContainerRunner
+from boxship.engine.stillness import Stillness
 from boxship.images import ImageService, ImageUser, collection
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
@@ -350,7 +351,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         system=system,
         networks=ContainerNetworks(networks, lifecycle=lifecycle, rows=rows, composer=composer),
         volumes=volumes,
-        volume_history=VolumeHistory(volumes, emit=events.emit),
+        volume_history=VolumeHistory(volumes, emit=events.emit, still=Stillness(index, lifecycle).still),
         disk=disk,
         builds=builds,
         lifecycle=lifecycle,

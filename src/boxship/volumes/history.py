@@ -17,15 +17,23 @@ from boxship.volumes import copyup, snapshots, tree
 from boxship.volumes.service import KIND, Emit, VolumeService
 
 T = TypeVar("T")
+Still = Callable[[Sequence[str]], contextlib.AbstractAsyncContextManager[None]]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _KINDS = {"A": "added", "C": "changed", "D": "deleted"}
 
 
 class VolumeHistory:
-    """Snapshots of the volumes of one service. No container may run with a volume while something is done here."""
+    """Snapshots of the volumes of one service.
 
-    def __init__(self, volumes: VolumeService, *, emit: Emit, now_ns: Callable[[], int] = clock.now_ns) -> None:
+    Containers may run with a volume while a snapshot is made, and are still for its last part; for all else none may run.
+    """
+
+    def __init__(
+        self, volumes: VolumeService, *, emit: Emit, still: Still, now_ns: Callable[[], int] = clock.now_ns
+    ) -> None:
+        """``still`` keeps containers still: their ids -> a context."""
         self._volumes = volumes
+        self._still = still
         self._emit = emit
         self._now_ns = now_ns
 
@@ -35,7 +43,14 @@ class VolumeHistory:
         name = name or re.sub(r"[^0-9]", "", clock.rfc3339(now).partition(".")[0])
         if not _NAME.fullmatch(name):
             raise InvalidInput(f'invalid snapshot name "{name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed')
-        made = await self._work(volume, name, lambda fd: snapshots.take(fd, name, now))
+        async with self._volumes.resting(volume, running=True) as directory:
+            with _translated(volume, name):
+                known: Mapping[str, snapshots.Entry] = {}
+                holders = self._volumes.holders(volume)
+                if holders:  # most is read while they run, so that they are still for what changes meanwhile only
+                    known = await _in_thread(directory, snapshots.gather)
+                async with self._still(holders):
+                    made = await _in_thread(directory, lambda fd: snapshots.take(fd, name, now, known))
         self._tell("snapshot", volume, {"snapshot": name})
         return _document(name, made)
 
@@ -100,21 +115,25 @@ class VolumeHistory:
         return await self._volumes.rename(volume, new)
 
     async def _work(self, volume: str, name: str, work: Callable[[int], T]) -> T:
-        def opened(directory: str) -> T:
-            with _opened(directory) as fd:
-                return work(fd)
-
         async with self._volumes.resting(volume) as directory:
             with _translated(volume, name):
-                # What was begun is finished: the volume rests until the thread is done, also when nobody waits any more.
-                return await _finished(asyncio.create_task(asyncio.to_thread(opened, directory)))
+                return await _in_thread(directory, work)
 
     def _tell(self, action: str, volume: str, attributes: Mapping[str, str]) -> None:
         self._emit(KIND, action, volume, {"driver": "local", **attributes})
 
 
-async def _finished(task: asyncio.Task[T]) -> T:
-    """Return what a task returns; a cancellation waits for its end."""
+async def _in_thread(directory: str, work: Callable[[int], T]) -> T:
+    """Return what ``work`` makes of the open directory.
+
+    A cancellation waits for its end: the volume rests, and containers are still, until the thread is done.
+    """
+
+    def opened() -> T:
+        with _opened(directory) as fd:
+            return work(fd)
+
+    task = asyncio.create_task(asyncio.to_thread(opened))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -193,8 +193,8 @@ class VolumeService:
         return self._volume(moved)
 
     @contextlib.asynccontextmanager
-    async def resting(self, name: str) -> AsyncIterator[str]:
-        """Give the directory of a volume that no container runs with, or starts with meanwhile.
+    async def resting(self, name: str, *, running: bool = False) -> AsyncIterator[str]:
+        """Give the directory of a volume that no container starts with meanwhile, or, but with ``running``, runs with.
 
         Raises NotFound; Conflict when one runs; NotSupported for a volume whose files are elsewhere.
         """
@@ -202,9 +202,9 @@ class VolumeService:
             row = _existing(tx, name)
         if driver_options.mount_options(row.options or {}) is not None:
             raise NotSupported(f"volume {name}: what is mounted by its options has no snapshots")
-        if self._holders[name]:
-            running = ", ".join(sorted(self._holders[name]))
-            raise Conflict(f"volume {name} is in use by running containers - [{running}]: stop them first")
+        if self._holders[name] and not running:
+            holders = ", ".join(self.holders(name))
+            raise Conflict(f"volume {name} is in use by running containers - [{holders}]: stop them first")
         if name in self._resting:
             raise Conflict(f"volume {name} is being snapshotted or restored")
         self._resting.add(name)
@@ -212,6 +212,10 @@ class VolumeService:
             yield self._directory(name)
         finally:
             self._resting.discard(name)
+
+    def holders(self, name: str) -> Sequence[str]:
+        """Return the ids of the containers that run with a volume, sorted."""
+        return sorted(self._holders[name])
 
     async def usage(self) -> Sequence[Volume]:
         """Return all volumes with the size of their data and the number of their users; walks every file."""

@@ -17,7 +17,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -28,13 +28,14 @@ from boxship.volumes import tree
 from boxship.volumes.copyup import DATA
 
 VERSION = 1
-_DIRECTORY = "snapshots"
+_STORE = "snapshots"
 _OBJECTS = "objects"
 _SUFFIX = ".json"
 _STAGED = ".restore"
 _LONGEST_PATH = 4000  # bytes, below PATH_MAX: paths are opened as a whole
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h
+_MOVED = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EBUSY, errno.ENXIO, errno.ESTALE))
 _NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EBADF))
 
 
@@ -74,12 +75,30 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sum(entry.size for entry in self.entries)
 
 
-def take(volume_fd: int, name: str, created_ns: int) -> Snapshot:
-    """Make a snapshot; raises FileExistsError, Changed, OSError. A failure leaves no snapshot."""
+def gather(volume_fd: int) -> Mapping[str, Entry]:
+    """Keep the contents of files that may change meanwhile, for a :func:`take` that is quick; raises OSError.
+
+    What goes, comes or changes just now is left to that.
+    """
+    with _opened(volume_fd, make=True) as store_fd:
+        before = _latest(store_fd)
+        objects_fd = tree.open_directory(_OBJECTS, store_fd)
+        try:
+            with _data(volume_fd) as data_fd:
+                return {entry.path: entry for entry in _walk(data_fd, objects_fd, before, moving=True)}
+        finally:
+            os.close(objects_fd)
+
+
+def take(volume_fd: int, name: str, created_ns: int, known: Mapping[str, Entry] = {}) -> Snapshot:
+    """Make a snapshot; raises FileExistsError, Changed, OSError. A failure leaves no snapshot.
+
+    ``known`` is what :func:`gather` returned just before.
+    """
     with _opened(volume_fd, make=True) as store_fd:
         if f"{name}{_SUFFIX}" in os.listdir(store_fd):
             raise FileExistsError(errno.EEXIST, "the snapshot exists", name)
-        before = _latest(store_fd)
+        before = known or _latest(store_fd)
         objects_fd = tree.open_directory(_OBJECTS, store_fd)
         try:
             with _data(volume_fd) as data_fd:
@@ -178,24 +197,40 @@ def _differs(before: Entry, now: Entry) -> bool:
     return msgspec.structs.replace(before, **ignored) != msgspec.structs.replace(now, **ignored)
 
 
-def _walk(data_fd: int, objects_fd: int | None, before: dict[str, Entry]) -> Iterator[Entry]:
-    """Yield the entries of a tree, directories before what they hold; contents go to the objects if there is a place."""
+def _walk(
+    data_fd: int, objects_fd: int | None, before: Mapping[str, Entry], *, moving: bool = False
+) -> Iterator[Entry]:
+    """Yield the entries of a tree, directories before what they hold; contents go to the objects if there is a place.
+
+    With ``moving`` others change it meanwhile: what is not there any more, or something else, is left out.
+    """
     linked: dict[tuple[int, int], str] = {}
     waiting = [b""]
     while waiting:
-        path = waiting.pop()
-        fd = openat2(
-            data_fd,
-            os.fsdecode(path) or ".",
-            os.O_RDONLY | os.O_DIRECTORY,
-            resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-        )
-        try:
-            yield _entry(path, os.fstat(fd), attributes=_attributes(fd))
-            for name in sorted(map(os.fsencode, os.listdir(fd))):
-                child = path + b"/" + name if path else name
-                if len(child) > _LONGEST_PATH:
-                    raise OSError(errno.ENAMETOOLONG, "a path is too long for a snapshot", os.fsdecode(child))
+        with _left_out(moving):
+            yield from _directory(data_fd, waiting.pop(), waiting, linked, objects_fd, before, moving=moving)
+
+
+def _directory(
+    data_fd: int,
+    path: bytes,
+    waiting: list[bytes],
+    linked: dict[tuple[int, int], str],
+    objects_fd: int | None,
+    before: Mapping[str, Entry],
+    *,
+    moving: bool,
+) -> Iterator[Entry]:
+    fd = openat2(
+        data_fd, os.fsdecode(path) or ".", os.O_RDONLY | os.O_DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+    )
+    try:
+        yield _entry(path, os.fstat(fd), attributes=_attributes(fd))
+        for name in sorted(map(os.fsencode, os.listdir(fd))):
+            child = path + b"/" + name if path else name
+            if len(child) > _LONGEST_PATH:
+                raise OSError(errno.ENAMETOOLONG, "a path is too long for a snapshot", os.fsdecode(child))
+            with _left_out(moving):
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 inode = (status.st_dev, status.st_ino)
                 if stat.S_ISDIR(status.st_mode):
@@ -206,12 +241,22 @@ def _walk(data_fd: int, objects_fd: int | None, before: dict[str, Entry]) -> Ite
                     if status.st_nlink > 1:
                         linked[inode] = child.decode("latin-1")
                     yield _leaf(fd, name, child, status, objects_fd, before)
-        finally:
-            os.close(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _left_out(moving: bool) -> Iterator[None]:
+    """Pass over what changes meanwhile, if it may."""
+    try:
+        yield
+    except OSError as exc:
+        if not moving or exc.errno not in _MOVED:
+            raise
 
 
 def _leaf(
-    dir_fd: int, name: bytes, path: bytes, status: os.stat_result, objects_fd: int | None, before: dict[str, Entry]
+    dir_fd: int, name: bytes, path: bytes, status: os.stat_result, objects_fd: int | None, before: Mapping[str, Entry]
 ) -> Entry:
     if stat.S_ISLNK(status.st_mode):
         return _entry(path, status, target=os.readlink(name, dir_fd=dir_fd).decode("latin-1"))
@@ -389,10 +434,10 @@ def _bytes(text: str) -> bytes:
 @contextlib.contextmanager
 def _opened(volume_fd: int, *, make: bool = False) -> Iterator[int]:
     if make:
-        for path in (_DIRECTORY, f"{_DIRECTORY}/{_OBJECTS}"):
+        for path in (_STORE, f"{_STORE}/{_OBJECTS}"):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700, dir_fd=volume_fd)
-    fd = tree.open_directory(_DIRECTORY, volume_fd)
+    fd = tree.open_directory(_STORE, volume_fd)
     try:
         yield fd
     finally:
