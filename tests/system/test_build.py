@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import build_storm
 from harness.engine import Engine
 from harness.images import import_busybox
 from harness.waiting import until
@@ -255,3 +257,13 @@ def test_the_cache_is_listed_pruned_and_outlives_its_images(engine: Engine, tmp_
     assert again.count("Using cache") == 1
     assert pruned.returncode == 0, pruned.stderr
     assert after == []
+
+
+def test_builds_that_are_cancelled_at_random_leave_nothing() -> None:
+    engine = Engine()
+    try:
+        engine.start()
+        import_busybox(engine)
+        build_storm.storm(engine, 10, random.Random(7))
+    finally:
+        engine.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import binascii
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ from boxship.base.errors import InvalidInput
 from boxship.http.server import while_connected
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import Ulimit
+
+SECRETS = "X-Boxship-Secrets"  # a header, since queries are logged
 
 
 class BuildRoutes:
@@ -53,9 +57,8 @@ class BuildRoutes:
 
 def parse(call: Call) -> BuildOptions:
     """Return the query of a build. Raises InvalidInput."""
-    for name in ("squash",):
-        if call.flag(name):
-            raise InvalidInput("squash is only supported with experimental mode")
+    if call.flag("squash"):
+        raise InvalidInput("squash is only supported with experimental mode")
     return BuildOptions(
         dockerfile=call.text("dockerfile") or "Dockerfile",
         tags=tuple(tag for tag in call.query.get("t", ()) if tag),
@@ -83,7 +86,18 @@ def parse(call: Call) -> BuildOptions:
         extra_hosts=tuple(host for field in call.query.get("extrahosts", ()) for host in field.split(",") if host),
         platform=call.text("platform"),
         target=call.text("target"),
+        secrets=_secrets(call.request.headers.get(SECRETS, "")),
     )
+
+
+def _secrets(header: str) -> dict[str, bytes]:
+    """Return what ``RUN --mount=type=secret`` may show: base64 of a JSON object, ids to values in base64."""
+    if not header:
+        return {}
+    try:
+        return msgspec.json.decode(b64decode(header, validate=True), type=dict[str, bytes])
+    except (binascii.Error, msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidInput(f"the header {SECRETS} is not base64 of a JSON object") from exc
 
 
 def _json(call: Call, name: str, model: type[Any], default: Any) -> Any:

@@ -118,11 +118,11 @@ class Executor:
         session = self._session
         async with AsyncExitStack() as stack:
             mounts = [await stack.enter_async_context(self._mounts.mount(mount, others)) for mount in run.mounts]
-            env = [*run.env, *(entry for mount in mounts for entry in mount.env)]
             step = Step(
                 image=session.image_below(vertex.id),
                 args=run.args,
-                env=tuple(env),
+                env=run.env,
+                secret_env=tuple(entry for mount in mounts for entry in mount.env),
                 cwd=run.cwd,
                 user=run.user,
                 mounts=tuple(mount.place for mount in mounts if mount.place is not None),

@@ -30,6 +30,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     image: Image  # what lies below; need not be in the store, its layers are
     args: tuple[str, ...]
     env: tuple[str, ...]
+    secret_env: tuple[str, ...] = ()  # more of it, which is written nowhere
     cwd: str
     user: str
     mounts: tuple[StepMount, ...]

@@ -30,6 +30,7 @@ class Container:
         self.clean.set()
         self.starting: asyncio.Future[dict[str, object]] | None = None
         self.attaching: list[Client] = []  # clients that attached before the start
+        self.secret_env: tuple[str, ...] = ()  # KEY=value for the first process; never written anywhere
         self.exec_ids: list[str] = []  # created or running, as inspect shows them
         self.ended_exec_ids: list[str] = []  # those that can still be asked for, oldest first
         self.restart_timer: asyncio.Task[None] | None = None

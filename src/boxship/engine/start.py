@@ -109,6 +109,8 @@ class StartComposer:
             ),
         )
         document["process"]["env"] += links.environment(spec, links.of(spec, index, running=True))
+        if container.secret_env:
+            document["process"]["env"] = oci.replace_env(document["process"]["env"], list(container.secret_env))
         injection.inject(document, requests.resolve(limits.device_requests or [], self._settings.cdi_spec_dirs))
         if runtime.path:
             _check_foreign(document, limits.runtime)

@@ -7,8 +7,6 @@ it. The container is frozen meanwhile unless the caller does not want that.
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -21,17 +19,16 @@ from boxship.engine.lifecycle import Emit, Lifecycle
 from boxship.engine.model import State
 from boxship.engine.options import request
 from boxship.engine.rootfs import threads
-from boxship.images import ImageService, reference
+from boxship.images import ImageService, piped, reference
 from boxship.images import changes as instructions
 from boxship.images import platform as platforms
-from boxship.images.layers import Addition, NewImage
+from boxship.images.layers import NewImage
 from boxship.images.model import Image
 from boxship.snapshots import Snapshotter
+from boxship.snapshots.tar_writer import Writable
 from boxship.spec.docker.container import ContainerConfig
 from boxship.spec.oci import History, ImageConfig, RootFS, digest_of, encode_config
 from boxship.spec.oci.config import LAYER_LIMIT
-
-EMPTY_TAR = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"  # diff ID of no files
 
 
 class Options(Protocol):
@@ -109,38 +106,19 @@ class CommitService:
         with self._images.layers.addition() as addition:
             for chain_id in base.layers:
                 addition.reuse(chain_id)
-            chain_id = self._layer(addition, container.id, base.chain_id)
-            new = () if addition.diff_id(chain_id) == EMPTY_TAR else (chain_id,)
+            chain_id = piped.layer(addition, base.chain_id, lambda out: self._write(container.id, out))
+            new = () if addition.diff_id(chain_id) == piped.EMPTY_TAR else (chain_id,)
             document = _document(container, base, [addition.diff_id(layer) for layer in new], config, options)
             addition.commit([NewImage(document, (*base.layers, *new), (), base.id)])
         return digest_of(document)
 
-    def _layer(self, addition: Addition, key: str, parent: str) -> str:
-        """Store the container's difference as a layer: written by a second thread, since both ends block."""
-        read_fd, write_fd = os.pipe()
-        failed: list[BaseException] = []
-
-        def write() -> None:
-            try:
-                with os.fdopen(write_fd, "wb") as out:
-                    self._snapshotter.write_diff(key, out)
-            except BrokenPipeError:
-                pass  # the reader failed and says why
-            except OSError as exc:
-                failed.append(SystemFailure(f"can't read the changes of container {key}: {exc.strerror}"))
-            except BaseException as exc:
-                failed.append(exc)
-
-        writer = threading.Thread(target=write, daemon=True, name="commit")
-        writer.start()
+    def _write(self, key: str, out: Writable) -> None:
         try:
-            with os.fdopen(read_fd, "rb") as source:
-                chain_id = addition.layer(source, parent)
-        finally:
-            writer.join()
-            if failed:
-                raise failed[0]
-        return chain_id
+            self._snapshotter.write_diff(key, out)
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise SystemFailure(f"can't read the changes of container {key}: {exc.strerror}") from exc
 
 
 def _document(container: Container, base: Image, added: list[str], config: ContainerConfig, options: Options) -> bytes:

@@ -68,6 +68,7 @@ class ContainerRunner:
         ]
         created = await self._creator.create(None, request, step=StepContainer(step.image, mounts))
         container = self._index.find(created.id)
+        container.secret_env = step.secret_env
         running = ContainerStep(container, step, self._lifecycle, self._snapshotter)
         try:
             yield running
