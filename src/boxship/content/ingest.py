@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput
 from boxship.content.digest import parse
+from boxship.linux import fs
+
+_WRITE_OUT = 16 * 1024 * 1024  # bytes
 
 
 class Descriptor(NamedTuple):
@@ -49,6 +52,7 @@ class Ingest:
         expected_size: int | None,
     ) -> None:
         self.size = 0
+        self._written_out = 0  # bytes that the disk was asked to write
         self._path = path
         self._keep = keep  # moves the finished file to its place and records it
         self._expected_digest = expected_digest
@@ -75,6 +79,9 @@ class Ingest:
         length = len(view)
         while view:
             view = view[os.write(self._fd, view) :]
+        if self.size - self._written_out >= _WRITE_OUT:  # the disk may as well begin: there is a sync at the end
+            fs.sync_file_range(self._fd, self._written_out, self.size - self._written_out)
+            self._written_out = self.size
         return length
 
     def commit(self, media_type: str = "", *, durable: bool = True) -> Descriptor:

@@ -15,7 +15,8 @@ from boxship.base.errors import BoxshipError
 
 Message = dict[str, Any]  # one of Docker's progress messages
 Report = Callable[[Message], None]
-QUEUED = 8  # chunks that wait for the thread at most
+QUEUED = 32  # chunks that wait for the thread at most
+_BATCH = 8  # chunks after which the stream's side is told that there is room
 
 _END = object()
 
@@ -33,6 +34,7 @@ class Feed:
         self._room = asyncio.Semaphore(QUEUED)
         self._rest = memoryview(b"")
         self._ended: BaseException | object | None = None
+        self._taken = 0  # chunks since the stream's side was told
 
     def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes, none at the end; raises what the stream raised."""
@@ -40,7 +42,10 @@ class Feed:
             if self._ended is None:
                 chunk = self._chunks.get()
                 if isinstance(chunk, bytes):
-                    self._loop.call_soon_threadsafe(self._room.release)
+                    self._taken += 1
+                    if self._taken == _BATCH:
+                        self._taken = 0
+                        self._loop.call_soon_threadsafe(self._make_room)
                     if 0 < len(chunk) <= size:
                         return chunk  # without a copy
                     self._rest = memoryview(chunk)
@@ -52,6 +57,10 @@ class Feed:
         data = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return data
+
+    def _make_room(self) -> None:
+        for _ in range(_BATCH):
+            self._room.release()
 
     async def pump(self, source: AsyncIterator[bytes]) -> None:
         """Move the stream's chunks to the thread, never more than it can take. The asyncio end."""
@@ -81,9 +90,9 @@ async def run(
     def report(message: Message) -> None:
         loop.call_soon_threadsafe(messages.put_nowait, message)
 
-    pump = None if source is None else loop.create_task(feed.pump(source))
     thread = loop.create_task(asyncio.to_thread(work, feed, report))
     thread.add_done_callback(lambda _: messages.put_nowait(None))
+    pump = None if source is None else loop.create_task(feed.pump(source))
     try:
         while (message := await messages.get()) is not None:
             yield message

@@ -39,7 +39,8 @@ from boxship.images.model import (
     decode_use,
     encode,
 )
-from boxship.images.streams import PIECE, Aside, Peekable, Tee
+from boxship.images.sampling import LARGE, SAMPLE, resists_compression
+from boxship.images.streams import PIECE, Aside, Peekable, Tee, WritingOut
 from boxship.snapshots.compression import CompressionBomb, Decompressed, GzipWriter, InvalidCompression, detect
 from boxship.snapshots.snapshotter import (
     EXTRACTION,
@@ -114,14 +115,15 @@ class LayerStore:
     def tar(self, row: LayerRow) -> Iterator[bytes]:
         """Yield the layer's uncompressed tar; raises BlobCorrupted at the end if it is not what the diff ID names."""
         hash = hashlib.sha256()
-        with self.content.open(row.blob) as file:
+        with self.content.open(row.blob) as file, Aside(hash.update) as hashing:
             reader = Decompressed(file)
             try:
                 while data := reader.read(PIECE):
-                    hash.update(data)
+                    hashing.write(data)
                     yield data
             except InvalidCompression as exc:
                 raise BlobCorrupted(row.blob, str(exc)) from exc
+            hashing.finish()
         if f"sha256:{hash.hexdigest()}" != row.diff_id:
             raise BlobCorrupted(row.blob, f"its content hashes to {hash.hexdigest()}")
 
@@ -143,7 +145,7 @@ class LayerStore:
                     if not self._held[chain_id]:
                         self._unpacked.pop(chain_id, None)
                 self._end_lease()
-            addition.forget_arrivals()
+            addition.close()
             self.drop(addition.held)
 
     def sizes(self) -> set[int]:
@@ -262,6 +264,7 @@ class Addition:
         self._layers = layers
         self._new: dict[str, LayerRow] = {}
         self._waiting: set[str] = set()  # keys of arrivals' snapshots
+        self._writing_out = WritingOut(layers.sync)
 
     def reuse(self, chain_id: str) -> bool:
         """Return whether the layer is here already, whole; it will stay until this addition has ended."""
@@ -294,7 +297,7 @@ class Addition:
         with failures(), ExitStack() as undo:
             compression = detect(raw.peek(_MAGIC))
             _check_compression(compression, position, blob)
-            kept = _Kept(self._layers.content, raw, compression, blob, undo)
+            kept = _Kept(self._layers.content, raw, compression, undo, blob)
 
             def take(applied: Applied) -> content.Descriptor:
                 _check_blob(blob, compression, applied, None)
@@ -302,8 +305,8 @@ class Addition:
 
             return self._unpack(kept.tar, parent, position, diff_id, kept.stored_as, take)
 
-    def arrive(self, source: Readable, *, observe: Callable[[int], None] | None = None) -> Arrival:
-        """Store and unpack a layer's tar, compressed or not, of which nothing is known yet; :meth:`place` makes it a layer.
+    def arrive(self, source: Readable, size: int, *, observe: Callable[[int], None] | None = None) -> Arrival:
+        """Store and unpack a layer's tar, compressed or not, of which only the ``size`` is known; then :meth:`place` it.
 
         Only for snapshotters that adopt. Raises SystemFailure and what ``source`` raises; what is wrong with the layer
         stands in the result, since it may turn out that nobody needs it.
@@ -313,11 +316,13 @@ class Addition:
         try:
             with failures(), ExitStack() as undo:
                 compression = detect(raw.peek(_MAGIC))
-                kept = _Kept(self._layers.content, raw, compression, None, undo)
+                kept = _Kept(self._layers.content, raw, compression, undo, size=size)
                 self._layers.snapshotter.prepare(key, None)
                 self._waiting.add(key)
                 applied = self._layers.snapshotter.apply(key, kept.tar)
-                return Arrival(key, applied, kept.tar.count, compression, kept.stored_as, kept.take())
+                stored = kept.take()
+                self._writing_out.wrote(applied.size + stored.size)
+                return Arrival(key, applied, kept.tar.count, compression, kept.stored_as, stored)
         except InvalidLayer as exc:
             self._forget(key)
             return Arrival(failure=exc)
@@ -345,8 +350,9 @@ class Addition:
             tar = Tee(Decompressed(file))
             return self._unpack(tar, parent, position, diff_id, arrival.stored_as, lambda _: arrival.blob)
 
-    def forget_arrivals(self) -> None:
+    def close(self) -> None:
         """Remove what no image turned out to need."""
+        self._writing_out.close()
         for key in list(self._waiting):
             self._forget(key)
 
@@ -389,7 +395,9 @@ class Addition:
         try:
             applied = snapshotter.apply(key, tar)
             _check_diff_id(diff_id, applied, position)
-            return self._place(key, parent, applied, tar.count, compression, take(applied))
+            stored = take(applied)
+            self._writing_out.wrote(applied.size + stored.size)
+            return self._place(key, parent, applied, tar.count, compression, stored)
         finally:
             _remove_if_there(snapshotter, key)
 
@@ -439,6 +447,7 @@ class Addition:
             return moved
 
         with failures():
+            self._writing_out.finish()
             if self._new or any(image.manifest for image in images):
                 self._layers.sync()
             return self._layers.store.write_now(change)
@@ -453,31 +462,42 @@ class Addition:
 
 
 class _Kept:
-    """What makes a blob of a layer while :attr:`tar` is read: as it comes, or compressed if it did not come as gzip or zstd.
+    """What makes a blob of a layer while :attr:`tar` is read; ``undo`` gives up what was not taken.
 
-    ``undo`` gives up what was not taken.
+    The blob is what comes, when that is compressed as registries want it or hardly can be; else gzip. Compressing, and
+    hashing and writing what comes of it, have a thread each beside the one that unpacks.
     """
 
     def __init__(
-        self, content: ContentStore, raw: Readable, compression: str, blob: Descriptor | None, undo: ExitStack
+        self,
+        content: ContentStore,
+        raw: Peekable,
+        compression: str,
+        undo: ExitStack,
+        blob: Descriptor | None = None,
+        size: int = 0,  # bytes that come, 0 when that is not known
     ) -> None:
         as_it_comes = compression in MEDIA_TYPES
-        self.stored_as = compression if as_it_comes else "gzip"
+        plain = not compression and size >= LARGE and resists_compression(raw.peek(SAMPLE), size)
+        self.stored_as = compression if as_it_comes or plain else "gzip"
         expected = blob if as_it_comes else None
         self._ingest = undo.enter_context(
             content.ingest(expected.digest if expected else None, expected.size if expected else None, lease=LEASE)
         )
-        self._compressor = None if as_it_comes else GzipWriter(self._ingest)
-        self._aside = undo.enter_context(Aside(self._compressor.write if self._compressor else self._ingest.write))
-        incoming = Tee(raw, write=self._aside.write) if as_it_comes else raw
-        self.tar = Tee(Decompressed(incoming), write=None if as_it_comes else self._aside.write)
+        self._asides = [undo.enter_context(Aside(self._ingest.write))]
+        self._compressor = None if self.stored_as == compression else GzipWriter(self._asides[0])
+        if self._compressor is not None:
+            self._asides.insert(0, undo.enter_context(Aside(self._compressor.write)))
+        incoming = Tee(raw, write=self._asides[0].write) if as_it_comes else raw
+        self.tar = Tee(Decompressed(incoming), write=None if as_it_comes else self._asides[0].write)
 
     def take(self) -> content.Descriptor:
         """Give the blob its name, after all was read. Raises DigestMismatch, SizeMismatch, OSError."""
-        self._aside.finish()
         if self._compressor is not None:
+            self._asides[0].finish()
             self._compressor.finish()
-        return self._ingest.commit(MEDIA_TYPES[self.stored_as], durable=False)
+        self._asides[-1].finish()
+        return self._ingest.commit(MEDIA_TYPES.get(self.stored_as, OCI_LAYER), durable=False)
 
 
 @contextmanager

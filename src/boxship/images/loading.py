@@ -84,7 +84,7 @@ def _arrivals(layers: LayerStore, addition: Addition, report: Report | None) -> 
     def arrive(name: str, size: int, content: Readable) -> Arrival | None:
         if size <= DOCUMENT_LIMIT or size in known or name.startswith("blobs/sha512/"):
             return None
-        return addition.arrive(content, observe=_observer(report, size, name))
+        return addition.arrive(content, size, observe=_observer(report, size, name))
 
     return arrive
 

@@ -232,9 +232,13 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Join small pieces, so that each step costs the caller one turn."""
     waiting = bytearray()
     for piece in pieces:
-        waiting += piece
-        if len(waiting) >= PIECE:
+        large = len(piece) >= PIECE // 4  # it goes on as it is, since copying costs as much as hashing
+        if not large:
+            waiting += piece
+        if waiting and (large or len(waiting) >= PIECE):
             yield bytes(waiting)
             waiting.clear()
+        if large:
+            yield piece
     if waiting:
         yield bytes(waiting)

@@ -1,9 +1,9 @@
-"""Small readers that are put in each other's way: look ahead, count, copy, and write aside."""
+"""Small readers that are put in each other's way: look ahead, count, copy; and what goes on beside them in threads."""
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -75,18 +75,21 @@ class Tee:
 
 
 class Aside:
-    """Passes pieces to ``write`` in a thread of its own, in order, at most AHEAD of them behind.
+    """Passes pieces to ``write`` in a thread of its own, in order, at most AHEAD bytes behind.
 
     Compressing and hashing leave the interpreter free, so a second processor does them while the caller unpacks. Use it in
     a ``with``; leaving it without :meth:`finish` gives up what waits.
     """
 
-    AHEAD = 8  # pieces, of at most PIECE bytes
+    AHEAD = 8 * 1024 * 1024  # enough that neither thread waits for the other's turn on a busy machine
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(self.AHEAD)
+        self._pieces: deque[bytes] = deque()
+        self._size = 0  # bytes that wait
+        self._changed = threading.Condition()
         self._failure: BaseException | None = None
+        self._ended = False
         self._given_up = False
         self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
         self._thread.start()
@@ -102,9 +105,15 @@ class Aside:
 
     def write(self, data: bytes) -> None:
         """Take a piece; raise what an earlier one met."""
-        if self._failure is not None:
-            raise self._failure
-        self._pieces.put(data)
+        with self._changed:
+            while self._size >= self.AHEAD and self._failure is None:
+                self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+            self._pieces.append(data)
+            self._size += len(data)
+            if len(self._pieces) == 1:
+                self._changed.notify()
 
     def finish(self) -> None:
         """Wait until all is written; raise what that met."""
@@ -113,14 +122,70 @@ class Aside:
             raise self._failure
 
     def _end(self) -> None:
-        if self._thread.is_alive():
-            self._pieces.put(None)
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (piece := self._next()) is not None:
+            try:
+                self._write(piece)
+            except BaseException as exc:
+                with self._changed:
+                    self._failure = exc
+                    self._changed.notify()
+                return
+
+    def _next(self) -> bytes | None:
+        """Return the next piece, None when there will be none."""
+        with self._changed:
+            while not self._pieces and not self._ended:
+                self._changed.wait()
+            if self._given_up or not self._pieces:
+                return None
+            piece = self._pieces.popleft()
+            full, self._size = self._size >= self.AHEAD, self._size - len(piece)
+            if full and self._size < self.AHEAD:
+                self._changed.notify()
+            return piece
+
+
+class WritingOut:
+    """Begins to write to disk what was stored, in a thread, so that less is left to wait for at the end.
+
+    One call of ``sync`` at a time, whenever STEP bytes more have been stored. Closing it waits for that call.
+    """
+
+    STEP = 32 * 1024 * 1024
+
+    def __init__(self, sync: Callable[[], object]) -> None:
+        self._sync = sync
+        self._bytes = 0  # since the last one
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def wrote(self, size: int) -> None:
+        """Learn that so many bytes more are there."""
+        self._bytes += size
+        if self._bytes >= self.STEP and (self._thread is None or not self._thread.is_alive()):
+            self._bytes = 0
+            self._thread = threading.Thread(target=self._run, name="writing out", daemon=True)
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for what was begun; raise what it met, which the kernel tells only once."""
+        self.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Wait for what was begun."""
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            if self._failure is None and not self._given_up:
-                try:
-                    self._write(piece)
-                except BaseException as exc:
-                    self._failure = exc  # the rest is taken and dropped, so that nobody waits for room
+        try:
+            self._sync()
+        except BaseException as exc:
+            self._failure = self._failure or exc

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from boxship.base.errors import SystemFailure
+from boxship.linux import fs
 from boxship.snapshots import tar_reader, tree
 from boxship.snapshots.tar_reader import Entry, InvalidTar, TarReader
 
@@ -26,6 +27,7 @@ NO_ID = 2**32 - 1  # (uid_t) -1 means "leave as it is" to chown(2)
 _LAST_TIME = 2**63 - 1  # ns; as Docker, times before 1970 or beyond 64 bits of nanoseconds become 1970
 _LAST_MAJOR = 2**12 - 1  # linux/kdev_t.h
 _LAST_MINOR = 2**20 - 1
+_WRITE_OUT = 16 * 1024 * 1024  # bytes of a file
 _CACHED = 128  # open directories
 _HOST_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
@@ -170,8 +172,13 @@ class _Unpacker:
             fd = os.open(name, flags, 0o600, dir_fd=parent_fd)
         try:
             if entry.sparse is None:
+                written_out = size = 0
                 for piece in self._reader.data():
                     _write(fd, piece)
+                    size += len(piece)
+                    if size - written_out >= _WRITE_OUT:  # the disk may as well begin: there is a sync at the end
+                        fs.sync_file_range(fd, written_out, size - written_out)
+                        written_out = size
             else:
                 self._write_sparse(fd, entry, entry.sparse)
             _set_attributes(fd, entry)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import tarfile
 from collections.abc import Callable
 
@@ -219,6 +220,17 @@ def test_large_layers_are_unpacked_before_the_manifest_comes(bench, make_tar) ->
     assert bench.snapshots.applied == 4  # each once, the junk not, the unused one in vain
     assert len(bench.snapshots.parents) == 3
     assert len(bench.content.list()) == 3
+    saved = bench.save("a:1")
+    bench.remove("a:1")
+    assert bench.is_empty()
+    bench.load(saved)
+    assert bench.save("a:1") == saved
+
+
+def test_a_layer_that_can_not_be_compressed_is_kept_as_it_is(bench, make_tar, archive) -> None:
+    noise = make_tar(a=random.Random(1).randbytes(17 << 20))
+    bench.load(archive([noise]))
+    assert [blob.digest for blob in bench.content.list()] == [digest(noise)]
     saved = bench.save("a:1")
     bench.remove("a:1")
     assert bench.is_empty()

@@ -1,4 +1,4 @@
-"""Pieces that are written in a thread of their own."""
+"""Pieces that are written in a thread of their own, and what is written out beside the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from boxship.images.streams import Aside
+from boxship.images.streams import Aside, WritingOut
 
 
 def test_pieces_are_written_in_order_before_finish_returns() -> None:
@@ -50,7 +50,29 @@ def test_what_waits_is_given_up_when_the_writer_leaves() -> None:
         written.append(piece)
 
     with pytest.raises(KeyError), Watched(slow) as aside:
-        for _ in range(Aside.AHEAD):
-            aside.write(b"x")
+        for _ in range(8):
+            aside.write(bytes(Aside.AHEAD // 8))
         raise KeyError
     assert len(written) <= 1
+
+
+def test_writing_out_begins_once_enough_is_there() -> None:
+    called = threading.Event()
+    writing_out = WritingOut(called.set)
+    writing_out.wrote(WritingOut.STEP - 1)
+    writing_out.close()
+    assert not called.is_set()
+    writing_out.wrote(1)
+    writing_out.finish()
+    assert called.is_set()
+
+
+def test_what_writing_out_met_is_raised_at_the_end() -> None:
+    def fail() -> None:
+        raise OSError(5, "Input/output error")
+
+    writing_out = WritingOut(fail)
+    writing_out.wrote(WritingOut.STEP)
+    writing_out.close()
+    with pytest.raises(OSError, match="Input/output error"):
+        writing_out.finish()
