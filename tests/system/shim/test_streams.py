@@ -192,9 +192,10 @@ def test_clients_may_read_on_after_the_end(host):
 
 @pytest.mark.row("RUN-04")
 def test_an_input_that_nobody_reads_ends_with_the_container(host):
-    container = host.container("sh", "-c", "exec 0<&-; echo up; exit 5", stdio=INTERACTIVE)
+    container = host.container("sh", "-c", "read go; exec 0<&-; echo up; exit 5", stdio=INTERACTIVE)
     control = container.launch()
     client = control.attach(stdin=True)
+    client.send(b"go\n")
     try:
         for _ in range(64):
             client.send(bytes(1 << 16))
