@@ -98,7 +98,7 @@ class Lab:
         """Answer every client with its own address as the server sees it; return the process id when it listens."""
 
         def server(ready: Callable[[], None]) -> None:
-            sock = socket.socket(socket.AF_INET, kind)
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address, port))
             if kind == socket.SOCK_STREAM:
@@ -130,9 +130,9 @@ class Lab:
         """Return what the server at an address answers a client in the namespace ``where``, or the error's name."""
 
         def client() -> str:
-            with socket.socket(socket.AF_INET, kind) as sock:
+            with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as sock:
                 sock.settimeout(timeout)
-                sock.bind(("0.0.0.0", source_port))
+                sock.bind(("::" if ":" in address else "0.0.0.0", source_port))
                 try:
                     sock.connect((address, port))
                     if kind == socket.SOCK_DGRAM:

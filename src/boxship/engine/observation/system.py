@@ -125,7 +125,7 @@ class SystemService:
             "DriverStatus": self._storage_status,
             "Plugins": {
                 "Volume": ["local"],
-                "Network": ["bridge", "host", "null"],
+                "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
                 "Authorization": None,
                 "Log": ["json-file", "none"],
             },
