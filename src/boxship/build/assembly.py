@@ -67,6 +67,13 @@ class Assembly:
             self._images[place] = self._first(stage) if below is None else self._next(below, stage.steps[number])
         return self._images[place]
 
+    def step_of(self, vertex: str) -> tuple[ImageConfig, str] | None:
+        """Return the configuration below a vertex's step and what history says of the step; None when it has none."""
+        if vertex not in self._places:
+            return None
+        stage, number = self._places[vertex]
+        return self.image(stage, number - 1).config, stage.steps[number].created_by
+
     def below(self, vertex: str) -> Image:
         """Return the image on which a vertex's program starts, without what its containers would inherit."""
         if vertex not in self._places:
@@ -82,7 +89,7 @@ class Assembly:
         if stage.base:
             base = self._bases[stage.base]
             return StepImage(
-                base.id, base.document, tuple(base.layers), "", base.image_config, _time(base.image_config.created)
+                base.id, base.document, tuple(base.layers), "", base.image_config, time_ns(base.image_config.created)
             )
         for other in self._plan.stages:
             if (
@@ -131,7 +138,7 @@ class Assembly:
         return StepImage(digest_of(document), document, layers, below.id, config, created_ns)
 
 
-def _time(text: str | None) -> int:
+def time_ns(text: str | None) -> int:
     """Return nanoseconds since 1970 of an RFC 3339 time in UTC; 0 for another form."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", text or "", re.ASCII)
     if match is None:

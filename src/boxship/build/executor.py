@@ -12,13 +12,15 @@ from typing import NamedTuple
 import msgspec
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotSupported, SystemFailure
-from boxship.build import keys, sources
+from boxship.build import adoption, keys, sources
+from boxship.build.assembly import time_ns
 from boxship.build.cache import Record
 from boxship.build.copying import CopyFailed, LayerWriter, Owner, Selection
 from boxship.build.files import Directory, Tree
 from boxship.build.graph import Context, Copy, Download, Git, Image, MakeDirectory, Run, Vertex, WriteFile
 from boxship.build.keys import FILES, Key
 from boxship.build.mounts import Mounts
+from boxship.build.plan import SUMMARY
 from boxship.build.progress import Output, Started
 from boxship.build.results import BuildFailed, Result
 from boxship.build.runner import Step, StepRunner
@@ -41,6 +43,7 @@ class Work(NamedTuple):
 
     key: Key
     carry_out: Callable[[], Awaitable[Result]]
+    summary: str = ""
 
 
 class Executor:
@@ -86,7 +89,7 @@ class Executor:
                 selecting = _Copying(self, vertex, operation, base, others[0])
                 digest, files, summary = await asyncio.to_thread(selecting.digest)
                 key = keys.key(operation, base.top, vertex.platform, contents={FILES: digest}, files=files)
-                return Work(key, lambda: self._layer(base, selecting.write, summary, vertex))
+                return Work(key, lambda: self._layer(base, selecting.write, summary, vertex), summary)
             case Run():
                 contents = await self._mounts.contents(operation, others)
                 key = keys.key(operation, base.top, vertex.platform, contents=contents)
@@ -111,6 +114,28 @@ class Executor:
             created_ns=record.created_ns,
             size=record.size,
             summary=record.summary,
+            cached=True,
+        )
+
+    async def adopt(self, vertex: Vertex, base: Result, summary: str) -> Result | None:
+        """Return the result that an image of ``--cache-from`` has, None if none has it."""
+        step = self._session.step_of(vertex.id)
+        if step is None or not self._session.cache_from:
+            return None
+        below, created_by = step
+        found = adoption.adopt(self._session.cache_from, below, base.layers, created_by.replace(SUMMARY, summary))
+        if found is None:
+            return None
+        layers, entry = found
+        added = layers != base.layers
+        if added and not await asyncio.to_thread(self._session.addition.reuse, layers[-1]):
+            return None
+        return Result(
+            layers=layers,
+            added=added,
+            created_ns=time_ns(entry.created),
+            size=self.row(layers[-1]).size if added else 0,
+            summary=summary,
             cached=True,
         )
 

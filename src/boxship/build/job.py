@@ -84,7 +84,8 @@ class Job:
                 bases=self._bases,
                 diff_id=lambda chain_id: executor.row(chain_id).diff_id,
             )
-            session.image_below = assembly.below
+            session.image_below, session.step_of = assembly.below, assembly.step_of
+            session.cache_from = self._cache_from()
             self._announce(planned)
             try:
                 await self._solve(planned, solver, assembly)
@@ -196,6 +197,14 @@ class Job:
         ):
             self._say(Pulling(time_ns=time.time_ns(), message=message))
         return self._base(self._images.resolve(reference))
+
+    def _cache_from(self) -> list[Image]:
+        """Return the images of ``--cache-from`` that are here; others cannot serve, as in Docker."""
+        found = []
+        for reference in self._options.cache_from:
+            with contextlib.suppress(NotFound):
+                found.append(self._images.resolve(reference))
+        return found
 
     def _base(self, image: Image) -> Base:
         self._bases[image.id] = image

@@ -13,6 +13,7 @@ from boxship.images.layers import Addition, LayerStore
 from boxship.images.model import Image
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import HostConfig
+from boxship.spec.oci import ImageConfig
 
 Report = Callable[[AnyEvent], None]
 
@@ -40,6 +41,10 @@ class Session:
         self.identity = identity
         self.contexts: dict[str, Tree] = {}
         self.image_below: Callable[[str], Image] = _unknown
+        self.step_of: Callable[[str], tuple[ImageConfig, str] | None] = lambda _: (
+            None
+        )  # configuration below, history's text
+        self.cache_from: list[Image] = []
         self.epoch_ns: int | None = None  # SOURCE_DATE_EPOCH
 
     def now_ns(self) -> int:

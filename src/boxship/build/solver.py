@@ -92,13 +92,20 @@ class Solver:
             self.used.append(work.key.digest)
             self._end(vertex, result)
             return result
+        if not vertex.uncached and (result := await self._executor.adopt(vertex, base, work.summary)) is not None:
+            self._learn(work.key, vertex, result)
+            self._end(vertex, result)
+            return result
         reason = "asked for" if vertex.uncached else await asyncio.to_thread(self._cache.explain, work.key)
         result = await work.carry_out()
-        made = _record(work.key, vertex, result)
-        self.found.append((work.key, made))
-        self._cache.announce(work.key, made)
+        self._learn(work.key, vertex, result)
         self._end(vertex, result, reason)
         return result
+
+    def _learn(self, key: keys.Key, vertex: Vertex, result: Result) -> None:
+        record = _record(key, vertex, result)
+        self.found.append((key, record))
+        self._cache.announce(key, record)
 
     def _end(self, vertex: Vertex, result: Result, reason: str = "") -> None:
         self._session.report(
