@@ -15,7 +15,7 @@ from boxship.spec.dockerfile.lines import Heredoc, Line, Source, heredoc, read, 
 from boxship.spec.dockerfile.suggest import suggest
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*", re.ASCII)
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
+_DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
 _NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _MINIMUM_NS = 10**6
@@ -154,7 +154,7 @@ def _run(line: Line, _: str) -> Instruction:
     )
 
 
-def _copy(line: Line, escape: str) -> Instruction:
+def _copy(line: Line, _: str) -> Instruction:
     add = line.keyword == "ADD"
     kinds = {"chown": "", "chmod": "", "link": "bool", "exclude": "list"}
     if add:
@@ -162,8 +162,7 @@ def _copy(line: Line, escape: str) -> Instruction:
     else:
         kinds |= {"from": "", "parents": "bool"}
     flags = _Flags(line, **kinds)
-    words = arguments.exec_form(line.arguments)
-    words = tuple(arguments.words(line.arguments, escape)) if words is None else words
+    words = _list(line.arguments)  # quotes do not keep a path with spaces together: that takes the exec form
     if len(words) < 2:
         raise ValueError(
             f"{line.keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
@@ -266,10 +265,13 @@ def _duration(name: str, text: str) -> int:
     if not text:
         return 0
     parts = _DURATION_PART.findall(text) if len(text) < 64 and _DURATION.fullmatch(text) else []
-    value = int(sum(float(number) * _NS[unit] for number, unit in parts))
-    if (not parts and text != "0") or value >= _LONGEST_NS:
+    value = int(sum(float(number) * _NS[unit] for number, unit in parts)) * (-1 if text.startswith("-") else 1)
+    if not parts and text not in ("0", "+0", "-0"):
+        reason = "missing unit in" if re.fullmatch(r"[+-]?\d{1,18}(?:\.\d*)?", text, re.ASCII) else "invalid"
+        raise ValueError(f"time: {reason} duration {go_quoted(text)}")
+    if value >= _LONGEST_NS:
         raise ValueError(f"time: invalid duration {go_quoted(text)}")
-    if 0 < value < _MINIMUM_NS:
+    if value < _MINIMUM_NS and value != 0:
         raise ValueError(f'Interval "{name}" cannot be less than 1ms')
     return value
 
