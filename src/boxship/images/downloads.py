@@ -29,10 +29,12 @@ class Download:
         self.partial = partial
         self.observers: list[Observe] = []
         self.holders = 0
+        self.here = 0  # bytes, as observers were told
         self.task: asyncio.Task[None] | None = None
 
     def observe(self, here: int) -> None:
         """Tell all observers."""
+        self.here = here
         for observer in tuple(self.observers):
             observer(here)
 
@@ -72,6 +74,8 @@ class Downloads:
                 raise SizeMismatch(download.partial.size, size)
             download.holders += 1
         download.observers.append(observe)
+        if download.here:
+            observe(download.here)  # who comes later sees at once how far it is
         try:
             yield download
         finally:
