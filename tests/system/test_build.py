@@ -149,6 +149,7 @@ def test_stages_that_do_not_matter_are_skipped(engine: Engine, tmp_path: Path) -
     assert len(layers) == 1
 
 
+@pytest.mark.row("BLD-10")
 def test_mounts_of_a_step_leave_nothing_in_its_layer(engine: Engine, tmp_path: Path) -> None:
     dockerfile = (
         "FROM busybox\n"
@@ -169,6 +170,7 @@ def test_mounts_of_a_step_leave_nothing_in_its_layer(engine: Engine, tmp_path: P
     assert not list((engine.data_root / "build/scratch").iterdir())
 
 
+@pytest.mark.row("BLD-31")
 def test_the_same_inputs_and_epoch_give_the_same_image_on_two_engines(engine: Engine, tmp_path: Path) -> None:
     dockerfile = "FROM busybox\nARG SOURCE_DATE_EPOCH\nRUN mkdir /d && echo x > /d/f\nCOPY f /\nWORKDIR /w\n"
     context = _context(tmp_path / "c", dockerfile, f="1")

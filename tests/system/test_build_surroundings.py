@@ -129,6 +129,7 @@ def test_a_context_may_be_a_tarball_or_a_dockerfile_by_url_or_stdin(engine: Engi
     assert missing.returncode != 0
 
 
+@pytest.mark.row("BLD-12")
 def test_add_fetches_a_file_and_checks_it(engine: Engine, web: Path, tmp_path: Path) -> None:
     (web / "file.bin").write_bytes(b"fetched\n")
     url = f"http://127.0.0.1:{PORT}/file.bin"
@@ -214,6 +215,7 @@ def repository(engine: Engine, tmp_path: Path) -> Iterator[str]:
         server.wait(30)
 
 
+@pytest.mark.row("BLD-12")
 @pytest.mark.row("BLD-30")
 def test_a_context_may_be_a_directory_of_a_repository(engine: Engine, repository: str, tmp_path: Path) -> None:
     def remote(url: str) -> str:
