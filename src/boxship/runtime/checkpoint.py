@@ -72,9 +72,8 @@ def dump(
             "pid": pid,
             "leave_running": leave_running,
             "notify_scripts": True,
-            "manage_cgroups_mode": messages.IGNORE_CGROUPS,
             "external": _external_of_dump(description),
-            **_configuration(),
+            **_common(),
         },
     )
     answer = checkpoint_worker.run(program, request, kept=[], fork=os.fork, prepare=lambda: None, on_step=step)
@@ -92,8 +91,10 @@ def restore(
     stdio: "Sequence[int]",
     cgroup: cgroups.Cgroup,
     asker_fd: int,
-) -> tuple[int, int]:
-    """Bring the container in the directory ``images_fd`` back; return pid and pidfd of its init, a child of the caller's parent.
+) -> tuple[int, int, int]:
+    """Bring the container in the directory ``images_fd`` back; return pid and pidfd of its init and its terminal's master or -1.
+
+    The init is a child of the caller's parent.
 
     ``spec`` (runtime-spec config.json) is the container's configuration as it is now, ``rootfs`` the host's directory
     where its root filesystem is mounted, ``stdio`` the new descriptors 0 to 2, ``cgroup`` where all processes get,
@@ -111,6 +112,7 @@ def restore(
         inherited.append((_NETWORK, network))
     binds = [entry for entry in spec.get("mounts") or [] if mounts.is_bind(entry)]
     found: list[int] = []
+    consoles: list[int] = []
 
     def prepare() -> None:
         if (spec.get("root") or {}).get("readonly"):
@@ -123,6 +125,9 @@ def restore(
     def step(answer: messages.Response) -> None:
         if answer.script == "post-restore":  # the init is there and stands still, so its number is its own
             found[:] = [answer.pid, pidfd.pidfd_open(answer.pid)]
+        elif answer.script == "orphan-pts-master" and answer.fd >= 0:
+            consoles.append(answer.fd)
+            answer.fd = -1
 
     try:
         targets = checkpoint_mounts.sources(description["mounts"], binds, cgroup.paths())
@@ -137,10 +142,9 @@ def restore(
                 "root": rootfs,
                 "rst_sibling": True,
                 "notify_scripts": True,
-                "manage_cgroups_mode": messages.IGNORE_CGROUPS,
                 "inherit_fd": inherited,
                 "external": external,
-                **_configuration(),
+                **_common(),
             },
         )
         kept = [fd for _, fd in inherited]
@@ -151,7 +155,7 @@ def restore(
         if not found:
             raise RuntimeFailure("criu did not say which process it restored")
     except BaseException as exc:
-        for fd in found[1:]:
+        for fd in (*found[1:], *consoles):
             os.close(fd)
         if isinstance(exc, ValueError):
             raise RuntimeFailure(str(exc)) from exc
@@ -159,7 +163,7 @@ def restore(
     finally:
         if network >= 0:
             os.close(network)
-    return found[0], found[1]
+    return found[0], found[1], consoles[0] if consoles else -1
 
 
 def _hold_read_only(rootfs: str) -> None:
@@ -195,8 +199,14 @@ def _own_network(pid: int) -> int:
     return theirs if theirs != ours else 0
 
 
-def _configuration() -> dict[str, str]:
-    return {"config_file": _CONFIG} if os.path.exists(_CONFIG) else {}
+def _common() -> "dict[str, int | str]":
+    """Return the options of both ways; a file of the host's administrator overrides them all."""
+    options: dict[str, int | str] = {
+        "manage_cgroups_mode": messages.IGNORE_CGROUPS,
+        "orphan_pts_master": True,
+        "network_lock": messages.LOCK_BY_NFTABLES,  # the other way runs programs that need not be there
+    }
+    return {**options, "config_file": _CONFIG} if os.path.exists(_CONFIG) else options
 
 
 def _check(answer: messages.Response, work_fd: int, log: str) -> None:

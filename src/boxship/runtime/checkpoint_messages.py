@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 DUMP, RESTORE, NOTIFY = 1, 2, 6  # criu_req_type
 IGNORE_CGROUPS = 0  # criu_cg_mode
+LOCK_BY_NFTABLES = 2  # criu_network_lock_method
 
 # criu_opts; a list is a repeated field, and (key, descriptor) pairs are messages of inherit_fd
 OPTIONS = {
@@ -29,6 +30,7 @@ OPTIONS = {
     "timeout": 45,
     "orphan_pts_master": 50,
     "config_file": 51,
+    "network_lock": 64,
 }
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -37,7 +39,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 class Response:
     """What CRIU says: the end of the request's work, or (``kind`` is NOTIFY) a step of it that waits for an answer."""
 
-    __slots__ = ("kind", "pid", "script", "success", "text")
+    __slots__ = ("fd", "kind", "pid", "script", "success", "text")
 
     def __init__(self, kind: int, success: bool, pid: int, script: str, text: str) -> None:
         self.kind = kind
@@ -45,6 +47,7 @@ class Response:
         self.pid = pid  # of the restored init, 0 where the message has none
         self.script = script  # the step's name
         self.text = text  # the reason of a failure, often ""
+        self.fd = -1  # the descriptor that came along, which belongs to whoever takes it away
 
 
 def request(kind: int, options: "Mapping[str, Value]") -> bytes:

@@ -1,5 +1,6 @@
 """CRIU at work: one ``criu swrk``, which is given one request over a socket and asks back at steps of its work."""
 
+import array
 import os
 import select
 import signal
@@ -36,7 +37,8 @@ def run(
     """Have CRIU carry out ``request`` in a new process and return its last word.
 
     The descriptors ``kept`` are CRIU's too, with the same numbers. ``prepare`` runs in the new process, before CRIU.
-    ``on_step`` is called at each step; CRIU undoes its work when it raises, and so does this once that is done.
+    ``on_step`` is called at each step; CRIU undoes its work when it raises, and so does this once that is done. A descriptor
+    that came with the step is closed after it, unless -1 stands in its place then.
     Who forks by ``fork_sibling`` leaves the process to the caller's parent. ``asker_fd``: the connection to whoever wants
     this, whose end calls the work off. Raises RuntimeFailure, OSError.
     """
@@ -101,16 +103,19 @@ def _talk(
                 raise RuntimeFailure(f"criu did nothing for {TIME_LIMIT:.0f} seconds")
             if any(fd == asker_fd for fd, _ in ready):
                 raise RuntimeFailure("nobody waits for it any more")
-            data = sock.recv(_MESSAGE_LIMIT)
+            data, fd = _receive(sock)
             if not data:
                 raise RuntimeFailure("criu ended without an answer")
             answer = messages.response(data)
             if answer.kind != messages.NOTIFY:
                 break
+            answer.fd = fd
             try:
                 on_step(answer)
             except Exception as exc:  # told to criu first, so that it puts everything back
                 failure = exc
+            if answer.fd >= 0:
+                os.close(answer.fd)
             sock.send(messages.confirmation(failure is None))
     except ConnectionError:
         raise failure or RuntimeFailure("criu ended without an answer") from None
@@ -119,6 +124,16 @@ def _talk(
     if failure is not None:
         raise failure
     return answer
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, int]:
+    """Return the next message and the descriptor that came along, or -1."""
+    fds = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(_MESSAGE_LIMIT, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    return data, fds[0] if fds else -1
 
 
 def _be_criu(program: str, sock: socket.socket, kept: "Iterable[int]", prepare: "Callable[[], None]") -> "NoReturn":

@@ -120,8 +120,10 @@ def restore(
     stdio: tuple[int, int, int],
     cgroup: Cgroup,
     control: int,
-) -> tuple[int, int]:
-    """Restore the container as the ``checkpoint`` of a start document says, from ``images``; return pid and pidfd of its init.
+) -> tuple[int, int, int]:
+    """Restore the container as the ``checkpoint`` of a start document says, from ``images``.
+
+    Returns pid and pidfd of its init and its terminal's master, or -1.
 
     The end of the connection ``control`` calls it off: a daemon that starts anew finds no container half there.
     """

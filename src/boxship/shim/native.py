@@ -52,8 +52,8 @@ class NativeRuntime:
     ) -> Started:
         """Make the cgroup and bring the container back in it from the checkpoint at ``images``."""
         cgroup, seccomp = self._make_cgroup(spec), self._open_seccomp()
-        pid, fd = checkpoints.restore(request, images, spec, self._facts, stdio, cgroup, control)
-        return Started(pid, fd, seccomp=seccomp)
+        pid, fd, console = checkpoints.restore(request, images, spec, self._facts, stdio, cgroup, control)
+        return Started(pid, fd, console, seccomp)
 
     def exec(self, init: Started, process: dict[str, Any], stdio: tuple[int, int, int]) -> Started:
         """Start another process in the container; called in a helper process. Raises RuntimeFailure."""

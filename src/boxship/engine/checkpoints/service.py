@@ -152,8 +152,6 @@ class CheckpointService:
     def _obstacle(self, container: Container) -> str:
         """Return why the container can be neither saved nor restored, "" if it can."""
         spec, host = container.spec, container.spec.host_config
-        if spec.config.tty:
-            return "checkpoint not supported on containers with tty"
         if self._settings.runtimes[host.runtime].path:
             return f"runtime {host.runtime} does not support checkpoints: use the default runtime"
         if self._settings.identity_of(host):
