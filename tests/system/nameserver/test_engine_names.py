@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.dns_server import DnsServer, always
 from harness.engine import Engine
 from harness.waiting import until
 
@@ -64,6 +65,32 @@ def test_containers_find_each_other_by_name_id_and_alias(fresh_engine: Engine) -
     engine.docker("stop", "-t", "0", "api2")
     assert lookup(engine, "web", "api") == expected
     assert "127.0.0.11" not in engine.docker("exec", "plain", "cat", "/etc/resolv.conf").stdout
+
+
+@pytest.mark.row("NET-10")
+def test_n3_names_outside_are_asked_from_the_container_and_never_from_an_internal_network(fresh_engine: Engine) -> None:
+    engine = fresh_engine
+    server = DnsServer(engine.namespace, "0.0.0.0", always("192.0.2.9"))
+    try:
+        engine.docker("network", "create", "front")
+        engine.docker("network", "create", "--internal", "inside")
+        gateway = engine.docker(
+            "network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "front"
+        ).stdout.strip()
+        start(engine, "outer", "front", "--dns", gateway)
+        start(engine, "inner", "inside", "--dns", gateway)
+        assert lookup(engine, "outer", "example.com") == ["192.0.2.9"]
+        asked = len(server.queries)
+        assert lookup(engine, "inner", "secret.example.com") == []
+        assert len(server.queries) == asked
+        engine.docker("network", "connect", "front", "inner")
+        assert lookup(engine, "inner", "example.com") == ["192.0.2.9"]
+        engine.docker("network", "disconnect", "front", "inner")
+        asked = len(server.queries)
+        assert lookup(engine, "inner", "other.example.com") == []
+        assert len(server.queries) == asked
+    finally:
+        server.close()
 
 
 @pytest.mark.row("NET-10")
