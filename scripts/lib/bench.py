@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import copy_load
+import image_load
 import stats_load
 
 from harness.dockerd import Dockerd
@@ -133,6 +134,7 @@ def main() -> None:
         "--without-stats", action="store_true", help="leave out the hundred containers of the stats rows"
     )
     parser.add_argument("--without-copies", action="store_true", help="leave out cp of large trees (some minutes)")
+    parser.add_argument("--without-images", action="store_true", help="leave out load, save, push and pull (minutes)")
     parser.add_argument("--check", action="store_true", help="fail when a ratio misses its bar")
     options = parser.parse_args()
     try:
@@ -181,6 +183,8 @@ def main() -> None:
     finally:
         ours.close()
         theirs.close()
+    if not options.without_images:
+        rows += image_load.measure(image_load.TIMES)
     table = render(rows, options.n)
     print(table)
     missed = [row[0] for row in rows if row[4] is not None and row[3] > row[4]]
@@ -201,7 +205,11 @@ def render(rows: list[tuple[str, str, str, float, float | None]], times: int) ->
     ]
     machine = f"{os.cpu_count()} cores, kernel {platform.release().split('-')[0]}, Python {platform.python_version()}"
     return "\n".join(
-        [*lines, "", f"Medians of {times} calls each, alternating, {time.strftime('%Y-%m-%d')}, {machine}."]
+        [
+            *lines,
+            "",
+            f"Medians of {times} calls each ({image_load.TIMES} of images), alternating, {time.strftime('%Y-%m-%d')}, {machine}.",
+        ]
     )
 
 

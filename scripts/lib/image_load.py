@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from harness import image_memory
 from harness.dockerd import Dockerd
 from harness.engine import Engine
 from harness.registry import PeerRegistry
@@ -43,6 +44,7 @@ CASES = [
     Case("one file of 300 MB", 1, 1, 300_000_000, {"pull": 0.6, "push": 0.35, "load": 0.6, "save": 0.8}),
 ]
 LARGE = Case("1 GB", 4, 5, 50_000_000, {})
+TIMES = 5
 GROWTH = 100  # MiB that boxshipd may grow by while it handles the large image
 
 
@@ -120,8 +122,8 @@ def disk_in_memory() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def peers() -> Iterator[tuple[Engine, Dockerd, Path]]:
-    """Give a new engine and a new dockerd, each on a disk of its own, in one network namespace; and dockerd's disk.
+def peers() -> Iterator[tuple[Engine, Dockerd]]:
+    """Give a new engine and a new dockerd, each on a disk of its own, in one network namespace.
 
     Files that were deleted shortly before make ext4 slow for the next ones, so nothing is removed before all was measured.
     """
@@ -138,7 +140,7 @@ def peers() -> Iterator[tuple[Engine, Dockerd, Path]]:
         tempfile.tempdir = before
         theirs.start()
         ours.start()
-        yield ours, theirs, other
+        yield ours, theirs
 
 
 def timed(peer: Peer, *words: str) -> float:
@@ -158,7 +160,7 @@ def measure_case(case: Case, times: int) -> Times:
 
     with disk_in_memory() as disk:
         layers = layers_of(case)
-        with peers() as (ours, theirs, _):
+        with peers() as (ours, theirs):
             registry = registry_on(disk, theirs)
             try:
                 for number in range(times):
@@ -172,7 +174,7 @@ def measure_case(case: Case, times: int) -> Times:
                         note("push", peer, "push", "-q", name)
             finally:
                 registry.stop()
-        with peers() as (ours, theirs, _):
+        with peers() as (ours, theirs):
             registry.namespace = theirs.namespace
             registry.start()
             try:
@@ -194,7 +196,7 @@ def registry_on(disk: Path, peer: Peer) -> PeerRegistry:
 
 
 def measure(times: int) -> list[Row]:
-    """Return the rows of all cases and calls, then that of memory."""
+    """Return the rows of all cases and calls."""
     rows: list[Row] = []
     for case in CASES:
         seconds = measure_case(case, times)
@@ -204,42 +206,22 @@ def measure(times: int) -> list[Row]:
     return rows
 
 
-def memory_growth(case: Case) -> dict[str, int]:
-    """Return by how many KiB boxshipd's resident memory grows at most in each call with an image, from the start on."""
-    grown = {}
-    with disk_in_memory() as disk, peers() as (ours, _, _):
+def memory_growth() -> dict[str, int]:
+    """Return by how many KiB boxshipd grows at most in each call with the large image."""
+    with disk_in_memory() as disk, peers() as (ours, _):
         registry = registry_on(disk, ours)
         try:
-            assert ours.process is not None
             path, name = disk / "archive.tar", f"{registry.host}/large:1"
-            write_archive(path, name, layers_of(case))
-            before = resident(ours.process.pid, "VmRSS")
-            for call, words in (
-                ("load", ("load", "-q", "-i", str(path))),
-                ("save", ("save", name)),
-                ("push", ("push", "-q", name)),
-                ("", ("rmi", name)),
-                ("pull", ("pull", "-q", name)),
-            ):
-                Path(f"/proc/{ours.process.pid}/clear_refs").write_text("5")  # the peak starts anew
-                timed(ours, *words)
-                if call:
-                    grown[call] = resident(ours.process.pid, "VmHWM") - before
+            write_archive(path, name, layers_of(LARGE))
+            return image_memory.growth(ours, path, name)
         finally:
             registry.stop()
-    return grown
-
-
-def resident(pid: int, field: str) -> int:
-    """Return VmRSS or VmHWM of a process in KiB; see proc(5)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def main() -> int:
     """Measure and print; the status tells whether all bars hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--times", type=int, default=TIMES)
     parser.add_argument("--without-memory", action="store_true", help="leave out the image of 1 GB")
     options = parser.parse_args()
     rows = measure(options.times)
@@ -248,7 +230,7 @@ def main() -> int:
         print(f"| {name} | {mine} | {other} | {ratio:.2f} | <= {bar} |")
     held = all(bar is None or ratio <= bar for *_, ratio, bar in rows)
     if not options.without_memory:
-        grown = memory_growth(LARGE)
+        grown = memory_growth()
         shown = ", ".join(f"{call} {kib >> 10} MiB" for call, kib in grown.items())
         print(f"\nThe daemon's memory grows, with an image of {LARGE.name}, by at most: {shown} (bar: {GROWTH} MiB).")
         held = held and max(grown.values()) <= GROWTH << 10
