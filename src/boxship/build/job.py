@@ -101,7 +101,7 @@ class Job:
         for name in shown:
             self._service.emit("image", "tag", image.id, {"name": name})
         self._say(Built(time_ns=time.time_ns(), image=image.id, names=shown))
-        await self._service.collect()
+        self._service.collect_later()
 
     # steps
 

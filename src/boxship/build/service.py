@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from boxship.images import ImageService
 from boxship.images.progress import stream
 from boxship.spec.docker.build import BuildCacheItem, BuildOptions
 from boxship.store import Store
+
+log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
@@ -55,6 +58,7 @@ class BuildService:
         self.secrets = SecretFiles(state_root)
         self._store = store
         self._keep_storage = keep_storage
+        self._collecting: asyncio.Task[tuple[list[str], int]] | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def clear(self) -> None:
@@ -127,14 +131,21 @@ class BuildService:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        if self._collecting is not None:
+            await asyncio.gather(self._collecting, return_exceptions=True)
 
-    async def collect(self) -> None:
-        """Keep the cache within its bound."""
-        await asyncio.to_thread(self._prune, usage.Choice(all=True, keep_storage=self._keep_storage))
+    def collect_later(self) -> None:
+        """Bring the cache within its bound, in the background: measuring it takes a while."""
+        if self._collecting is None or self._collecting.done():
+            choice = usage.Choice(all=True, keep_storage=self._keep_storage)
+            self._collecting = asyncio.get_running_loop().create_task(asyncio.to_thread(self._prune, choice))
+            self._collecting.add_done_callback(_log_failure)
 
     def _prune(self, choice: usage.Choice) -> tuple[list[str], int]:
-        before = self.images.layers.disk_usage()
         chosen = usage.choose(choice, usage.rows(self.cache, self.caches, self._store))
+        if not chosen:
+            return [], 0
+        before = self.images.layers.disk_usage()
         self.images.layers.drop(self.cache.forget(row.id for row in chosen if not row.is_mount))
         freed = max(0, before - self.images.layers.disk_usage())
         for row in chosen:
@@ -159,6 +170,11 @@ class BuildService:
         finally:
             task.cancel()
             await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+
+
+def _log_failure(collecting: asyncio.Task[tuple[list[str], int]]) -> None:
+    if not collecting.cancelled() and collecting.exception() is not None:
+        log.error("the build cache could not be brought within its bound", exc_info=collecting.exception())
 
 
 def _ending(event: Built | Warned) -> list[Message]:
