@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,30 @@ def test_clones_and_new_names_take_the_content_along(engine: Engine) -> None:
     assert engine.docker("volume", "ls", "-q").stdout == "base\ncopy\n"
     assert sh(engine, "base", "cat /p/table") == "1\n"
     assert engine.boxship("volume", "snapshots", "base").stdout.splitlines()[1].split()[0] == "first"
+
+
+def test_a_backup_is_a_tar_that_a_container_brings_back(engine: Engine, tmp_path: Path) -> None:
+    sh(
+        engine,
+        "db",
+        "echo 1 > /p/table; mkdir /p/d; ln /p/table /p/d/same; ln -s d /p/link; mkfifo /p/pipe; chown 7:8 /p/d",
+    )
+    engine.boxship("volume", "snapshot", "db", "first")
+    sh(engine, "db", "echo 2 > /p/table")
+    engine.boxship("volume", "backup", "-o", str(tmp_path / "db.tar"), "db", "first")
+    with tarfile.open(tmp_path / "db.tar") as tar:
+        assert tar.getnames() == [".", "link", "pipe", "table", "d", "d/same"]
+        assert (tar.getmember("d/same").type, tar.getmember("d").uid) == (tarfile.LNKTYPE, 7)
+    engine.docker(
+        "run", "--rm", "-v", "other:/p", "-v", f"{tmp_path}:/b", "busybox", "tar", "xf", "/b/db.tar", "-C", "/p"
+    )
+    assert sh(engine, "other", "cat /p/link/same; stat -c %u:%g /p/d; test -p /p/pipe && echo pipe") == "1\n7:8\npipe\n"
+    for path in (engine.data_root / "volumes/db/snapshots/objects").glob("??/*"):
+        path.write_bytes(b"3\n")
+    assert (
+        engine.boxship("volume", "backup", "-o", str(tmp_path / "bad.tar"), "db", "first", check=False).returncode != 0
+    )
+    assert not (tmp_path / "bad.tar").exists()
 
 
 @pytest.mark.parametrize(

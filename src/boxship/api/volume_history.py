@@ -26,6 +26,7 @@ class VolumeHistoryRoutes:
             Route("DELETE", f"{volume}/snapshots/{{snapshot}}", self.remove, Level.ADMIN, kind),
             Route("GET", f"{volume}/snapshots/{{snapshot}}/diff", self.differences, Level.READ, kind),
             Route("POST", f"{volume}/snapshots/{{snapshot}}/restore", self.restore, Level.ADMIN, kind),
+            Route("GET", f"{volume}/snapshots/{{snapshot}}/archive", self.backup, Level.READ, kind),
             Route("POST", f"{volume}/clone", self.clone, Level.ADMIN, kind),
             Route("POST", f"{volume}/rename", self.rename, Level.ADMIN, kind),
         ]
@@ -52,6 +53,11 @@ class VolumeHistoryRoutes:
         """POST /boxship/volumes/{name}/snapshots/{snapshot}/restore."""
         await self._history.restore(call.params["name"], call.params["snapshot"])
         return answers.nothing()
+
+    async def backup(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/volumes/{name}/snapshots/{snapshot}/archive."""
+        pieces = await self._history.backup(call.params["name"], call.params["snapshot"])
+        return await answers.stream(call, "application/x-tar", pieces)
 
     async def clone(self, call: Call) -> web.StreamResponse:
         """POST /boxship/volumes/{name}/clone."""

@@ -45,6 +45,7 @@ from boxship.engine.processes.launcher import Launcher
 from boxship.engine.processes.nameserver import Nameserver
 from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.repair import Repair
+from boxship.engine.rootfs import threads
 from boxship.engine.rootfs.archive import ArchiveService
 from boxship.engine.rootfs.commit import CommitService
 from boxship.engine.rows import ContainerRows
@@ -351,7 +352,9 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         system=system,
         networks=ContainerNetworks(networks, lifecycle=lifecycle, rows=rows, composer=composer),
         volumes=volumes,
-        volume_history=VolumeHistory(volumes, emit=events.emit, still=Stillness(index, lifecycle).still),
+        volume_history=VolumeHistory(
+            volumes, emit=events.emit, still=Stillness(index, lifecycle).still, stream=threads.stream
+        ),
         disk=disk,
         builds=builds,
         lifecycle=lifecycle,

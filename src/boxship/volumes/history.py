@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from boxship.base import clock
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
 from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
 from boxship.spec.docker.volume import Volume, VolumeCreate
-from boxship.volumes import copyup, snapshots, tree
+from boxship.volumes import archive, copyup, snapshots, tree
 from boxship.volumes.service import KIND, Emit, VolumeService
 
 T = TypeVar("T")
+Stream = Callable[[Callable[[archive.Writable], None]], AsyncIterator[bytes]]
 Still = Callable[[Sequence[str]], contextlib.AbstractAsyncContextManager[None]]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _KINDS = {"A": "added", "C": "changed", "D": "deleted"}
@@ -29,10 +30,17 @@ class VolumeHistory:
     """
 
     def __init__(
-        self, volumes: VolumeService, *, emit: Emit, still: Still, now_ns: Callable[[], int] = clock.now_ns
+        self,
+        volumes: VolumeService,
+        *,
+        emit: Emit,
+        still: Still,
+        stream: Stream,
+        now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
-        """``still`` keeps containers still: their ids -> a context."""
+        """``still`` keeps containers still: their ids -> a context. ``stream`` runs a writer in a thread and yields its bytes."""
         self._volumes = volumes
+        self._stream = stream
         self._still = still
         self._emit = emit
         self._now_ns = now_ns
@@ -82,6 +90,24 @@ class VolumeHistory:
         _check(volume, name)
         found = await self._work(volume, name, lambda fd: snapshots.differences(fd, name))
         return [VolumeChange(kind=_KINDS[kind], path=path.decode("utf-8", "replace")) for kind, path in found]
+
+    async def backup(self, volume: str, name: str) -> AsyncIterator[bytes]:
+        """Return a snapshot as a tar. Raises NotFound, SystemFailure; the stream ends early for one that is damaged."""
+        await self._volumes.inspect(volume)
+        _check(volume, name)
+        directory = os.path.dirname(self._volumes.mountpoint(volume))
+
+        def read() -> snapshots.Snapshot:
+            with _opened(directory) as fd:
+                return snapshots.read(fd, name)
+
+        def write(out: archive.Writable) -> None:
+            with _opened(directory) as fd:
+                archive.write(fd, snapshot, out)
+
+        with _translated(volume, name):
+            snapshot = await asyncio.to_thread(read)
+        return self._stream(write)
 
     async def clone(self, volume: str, new: str) -> Volume:
         """Make a volume with the content and labels of another one; raises NotFound, InvalidInput, Conflict, SystemFailure.

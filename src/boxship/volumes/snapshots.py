@@ -126,6 +126,12 @@ def read(volume_fd: int, name: str) -> Snapshot:
         return _read(store_fd, name)
 
 
+def open_object(volume_fd: int, digest: str) -> int:
+    """Open the content of a file for reading; raises FileNotFoundError."""
+    with _opened(volume_fd) as store_fd:
+        return os.open(f"{_OBJECTS}/{digest[:2]}/{digest}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store_fd)
+
+
 def remove(volume_fd: int, name: str) -> None:
     """Remove a snapshot and the objects that no other one has; raises FileNotFoundError, OSError."""
     with _opened(volume_fd) as store_fd:

@@ -97,6 +97,7 @@ COMMANDS = {
     "system info": ("info", "Display system-wide information"),
     "system prune": ("prune", "Remove unused data"),
     "version": ("version", "Show the Docker version information"),
+    "volume backup": ("volume_history", "Write a snapshot of a volume to a tar archive"),
     "volume clone": ("volume_history", "Create a volume with the content of another one"),
     "volume create": ("volume", "Create a volume"),
     "volume diff": ("volume_history", "List what changed in a volume since a snapshot"),

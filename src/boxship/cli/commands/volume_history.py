@@ -1,8 +1,12 @@
-"""``volume snapshot``, ``snapshots``, ``restore``, ``diff``, ``clone``, ``rename``, ``forget``: what was in a volume earlier."""
+"""``volume snapshot``, ``backup``, ``snapshots``, ``restore``, ``diff``, ``clone``, ``rename``, ``forget``: what was in a volume earlier."""
 
 from __future__ import annotations
 
-from boxship.cli.command import Command, each
+import os
+
+from boxship.cli.command import STDOUT, Command, ExitError, each, write
+from boxship.cli.commands.transfer import save_to
+from boxship.cli.flags import Flag
 from boxship.cli.units import decimal_size
 from boxship.client.engine import quote
 
@@ -78,7 +82,29 @@ def forget(session: Session, values: Values) -> int:
     return each(session, names, delete)
 
 
+def backup(session: Session, values: Values) -> int:
+    """Write a snapshot as one tar stream."""
+    volume, name = values.arguments
+    output = values.text("output")
+    if not output and os.isatty(STDOUT):
+        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    reader = session.engine.stream("GET", _path(volume, "snapshots", name, "archive"))
+    if output:
+        save_to(reader, output, "failed to back up volume")
+        return 0
+    while piece := reader.read_some():
+        write(STDOUT, piece)
+    return 0
+
+
 COMMANDS = {
+    "volume backup": Command(
+        "[OPTIONS] VOLUME SNAPSHOT",
+        backup,
+        (Flag("output", "string", "Write to a file, instead of STDOUT", short="o"),),
+        least=2,
+        most=2,
+    ),
     "volume clone": Command("VOLUME NEW", clone, least=2, most=2),
     "volume diff": Command("VOLUME SNAPSHOT", diff, least=2, most=2),
     "volume forget": Command("VOLUME SNAPSHOT [SNAPSHOT...]", forget, least=2, most=None),
