@@ -27,7 +27,9 @@ from boxship.snapshots import (
     WrongState,
 )
 from boxship.snapshots import tree as trees
+from boxship.snapshots.btrfs import BtrfsSnapshotter
 from boxship.store import Store
+from harness.loop import filesystem
 
 pytestmark = pytest.mark.system
 
@@ -712,6 +714,28 @@ class TestVfs(TestOverlay):
 
     def path_of(self, snapshotter: Snapshotter) -> Path:
         assert isinstance(snapshotter, VfsSnapshotter)
+        return Path(snapshotter.root).parent
+
+
+@pytest.fixture(scope="module")
+def btrfs() -> Iterator[Path]:
+    with filesystem("mkfs.btrfs --quiet", "noatime") as directory:
+        yield directory
+
+
+class TestBtrfs(TestOverlay):
+    @pytest.fixture
+    def root(self, btrfs: Path) -> Path:
+        root = btrfs / os.urandom(4).hex()
+        root.mkdir()
+        return root / "data"
+
+    @pytest.fixture
+    def snapshotter(self, root: Path, store: Store) -> Snapshotter:
+        return BtrfsSnapshotter(str(root), store)
+
+    def path_of(self, snapshotter: Snapshotter) -> Path:
+        assert isinstance(snapshotter, BtrfsSnapshotter)
         return Path(snapshotter.root).parent
 
 

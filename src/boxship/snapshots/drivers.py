@@ -6,6 +6,7 @@ import tempfile
 from boxship.base.errors import SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.snapshots import detached
+from boxship.snapshots.btrfs import BtrfsSnapshotter, is_supported
 from boxship.snapshots.overlay import OverlaySnapshotter
 from boxship.snapshots.snapshotter import Snapshotter
 from boxship.snapshots.vfs import VfsSnapshotter
@@ -21,8 +22,15 @@ def open_snapshotter(
     filesystem, else ``vfs``. ``identity``: whose the files are on disk (see ``owners``). Raises SystemFailure for drivers that we or this host lack.
     """
     overlay_root, vfs_root = os.path.join(data_root, "overlay2"), os.path.join(data_root, "vfs")
-    if driver not in ("", "overlay2", "vfs"):
+    btrfs_root = os.path.join(data_root, "btrfs")
+    if driver not in ("", "overlay2", "vfs", "btrfs"):
         raise SystemFailure(f"error initializing graphdriver: driver not supported: {driver}")
+    if driver == "btrfs" or (not driver and os.path.isdir(btrfs_root) and not os.path.isdir(overlay_root)):
+        if not is_supported(data_root):
+            raise SystemFailure(
+                "error initializing graphdriver: prerequisites for driver not satisfied (wrong filesystem?): btrfs"
+            )
+        return BtrfsSnapshotter(btrfs_root, store, identity)
     if driver == "vfs" or (not driver and os.path.isdir(vfs_root) and not os.path.isdir(overlay_root)):
         return VfsSnapshotter(vfs_root, store, identity)
     reason = overlay_problem(data_root)

@@ -119,6 +119,8 @@ def clear(directory_fd: int) -> None:
 
 def names(directory_fd: int) -> list[str]:
     """Return what is in the directory, sorted."""
+    # Btrfs shows what there was when the directory was opened, until it is read from its start again (Linux 6.5).
+    os.lseek(directory_fd, 0, os.SEEK_SET)
     with os.scandir(directory_fd) as entries:
         return sorted(entry.name for entry in entries)
 

@@ -26,10 +26,11 @@ class VfsSnapshotter(DirectorySnapshotter):
     """Snapshots copied whole; see ``snapshotter.Snapshotter`` for what the methods promise."""
 
     name = "vfs"
+    directory = "dir"  # below the root
 
     def __init__(self, root: str, store: Store, identity: IdentityMapping | None = None) -> None:
         os.makedirs(root, 0o700, exist_ok=True)
-        super().__init__(os.path.join(root, "dir"), store, identity)
+        super().__init__(os.path.join(root, self.directory), store, identity)
         self._let_root_pass(root)
 
     def content_path(self, record: Record) -> str:
