@@ -23,6 +23,7 @@ NAMES: dict[str, str] = {
     "change.done": "container change: all done, the row still calls it unfinished",
     "network.made": "network create: everything on the host is made, the row is not written",
     "network.forgotten": "network rm: the row is gone, everything on the host still there",
+    "disconnect.detached": "network disconnect: the running container is out of the network, its rows do not say so",
     "connect.attached": "network connect: the running container is in the network, its rows do not say so",
     "remove.after-mark": "container rm: row marked as removing, everything else in place",
     "remove.after-layer": "container rm: writable layer gone, row still there",

@@ -107,6 +107,7 @@ class ContainerNetworks:
                 await self._write(container, spec, before)
                 return
             sandbox = await self._networks.disconnect(container.id, network.id)
+            failpoints.hit("disconnect.detached")
             await self._write(container, spec, sandbox)
             await asyncio.to_thread(self._composer.write_files, container, self._lifecycle.index)
         self._networks.disconnected(network.id, container.id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 import msgspec
 
 from boxship.base import ids
-from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
+from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks import catalog, endpoints, gateways, names, namespaces, publish, republish
@@ -38,6 +39,8 @@ from boxship.spec.docker.container import PortBinding
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
 """Publish an event: object type, action, id, attributes."""
+
+_log = logging.getLogger(__name__)
 
 _LINK_BYTES = 15  # linux/if.h: IFNAMSIZ, without the zero
 
@@ -258,6 +261,22 @@ class Sandboxes:
     def host_address(self, text: str) -> str:
         """Return where a binding without or with a host address is published; raises InvalidInput."""
         return publish.host_address(text, self._options.ip)
+
+    async def _repair(self, container_id: str, sandbox: Sandbox, missing: Sequence[Endpoint]) -> None:
+        """Make an adopted sandbox what it is said to be, after a connect or disconnect that was cut off.
+
+        ``missing`` are its endpoints whose links are gone; the default routes may have been another network's.
+        """
+        request = AttachRequest(container_id=container_id, name=sandbox.name)
+        try:
+            fd = await self._factory.open(sandbox.key, ipv6=any(endpoint.address_v6 for endpoint in missing))
+            with Socket.from_fd(fd) as inside, ExitStack() as undo:
+                for endpoint in missing:
+                    self._connect(request, endpoint, sandbox.key, inside, undo, hairpin=True)
+                _route(inside, Gateways(None, None), gateways.choose(sandbox.endpoints), sandbox.name)
+                undo.pop_all()
+        except (BoxshipError, KeyError) as exc:
+            _log.error("container %s is not in all of its networks: %s", container_id, exc)
 
     # -- one endpoint ------------------------------------------------------------------------------------------------
 

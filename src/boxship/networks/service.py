@@ -133,6 +133,10 @@ class NetworkService(Sandboxes):
             raise SystemFailure(f"failed to start the default network: {exc.strerror}") from exc
         if self._host.firewall is not None:
             asyncio.get_running_loop().add_reader(self._host.firewall.fileno(), self._firewall_changed)
+        for container_id, sandbox in sandboxes.items():
+            missing = [e for e in sandbox.endpoints if e.host_link and e.host_link not in set_up.links]
+            if missing or ids.short(container_id) in set_up.swept:
+                await self._repair(container_id, sandbox, missing)
         resolving = [sandbox for sandbox in sandboxes.values() if sandbox.resolves]
         await self._names.start(
             [self._resolver(sandbox) for sandbox in resolving],

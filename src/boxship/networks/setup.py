@@ -54,6 +54,8 @@ class SetUp:
         self._alias = alias
         self._directory = directory
         self._servers = servers
+        self.links: set[str] = set()  # those that are claimed and there
+        self.swept: set[str] = set()  # short ids of containers whose links nobody claimed
 
     def run(self, networks: Sequence[Network], sandboxes: Sequence[Sandbox]) -> list[LiveNetwork]:
         """Make the networks and adopt the sandboxes that live. Raises OSError, InvalidInput, SystemFailure."""
@@ -125,12 +127,11 @@ class SetUp:
                     network.reserve(endpoint)
                     with contextlib.suppress(KeyError):  # a network that could not be made: said already
                         network.driver.adopt(sock, network.spec, endpoint)
-        orphans = [
-            link.index
-            for link in rtnetlink.list_links(sock)
-            if link.alias.startswith(f"{self._alias}:") and link.name not in claimed
-        ]
-        rtnetlink.delete_links(sock, orphans)
+        links = rtnetlink.list_links(sock)
+        orphans = [link for link in links if link.alias.startswith(f"{self._alias}:") and link.name not in claimed]
+        rtnetlink.delete_links(sock, [link.index for link in orphans])
+        self.links = {link.name for link in links} & claimed
+        self.swept = {link.alias.rpartition(":")[2] for link in orphans}
 
     def _forward(self, live: Iterable[LiveNetwork]) -> set[Family]:
         """Let the host forward packets; return the families of which it did not before."""
