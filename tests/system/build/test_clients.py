@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +34,9 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture
 def client(engine: Engine) -> Iterator[docker.DockerClient]:
     client = docker.DockerClient(base_url=f"unix://{engine.socket}")
-    try:
-        yield client
-    finally:
-        client.close()
+    yield client
+    client.close()
+    gc.collect()
 
 
 def test_a_directory_with_all_that_the_sdk_passes_on(client: docker.DockerClient, tmp_path: Path) -> None:
