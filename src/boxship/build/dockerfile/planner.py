@@ -31,6 +31,8 @@ from boxship.spec.dockerfile.parse import parse_line
 from boxship.spec.dockerfile.suggest import suggest
 from boxship.spec.dockerfile.words import Variables
 
+_SETTINGS = 2_000_000  # of all steps together, since each keeps its own configuration
+
 
 async def plan(file: File, options: PlanOptions, resolve: Resolve) -> Plan:
     """Decide what a build does. Raises DockerfileError, InvalidInput (the target is none), and what ``resolve`` raises."""
@@ -49,6 +51,7 @@ class _Planner:
         self._stages: dict[int, Stage] = {}
         self._scopes: dict[int, Scope] = {}
         self._warnings: list[Finding] = []
+        self._settings = 0
 
     async def plan(self) -> Plan:
         heads = [self._global(step) for step in self._division.arguments]
@@ -68,6 +71,13 @@ class _Planner:
         made.unused_args = self._arguments.unused()
         made.warnings = self._findings()
         return made
+
+    def count(self, config: ContainerConfig) -> None:
+        """Count the settings that a step keeps. Raises InvalidInput when all steps together keep too many."""
+        kept = (config.env, config.exposed_ports, config.labels, config.volumes, config.on_build)
+        self._settings += sum(len(each) for each in kept if each)
+        if self._settings > _SETTINGS:
+            raise InvalidInput("the instructions of this file set too many variables, labels, ports and volumes")
 
     def _findings(self) -> tuple[Finding, ...]:
         """Return what the linter and the planning found. Raises DockerfileError when the file says that it fails the build."""
@@ -271,6 +281,7 @@ class _Working:
         instruction = numbered.instruction
         text = history.of_setting(instruction, config, variables)
         self._config = config
+        self._planner.count(config)
         author = instruction.author if isinstance(instruction, instructions.Maintainer) else ""
         self._add(numbered, is_trigger, created_by=text, author=author)
 

@@ -11,6 +11,9 @@ from boxship.spec.dockerfile import arguments
 from boxship.spec.dockerfile.errors import DockerfileError, excerpt
 from boxship.spec.dockerfile.words import expand_list
 
+LIMIT = 4096  # instructions of a file, and SIZE bytes: what a build holds grows with the square of them
+SIZE = 4 << 20
+
 _DIRECTIVE = re.compile(r"#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(.*)", re.ASCII)
 _HEREDOC = re.compile(r"(\d*)<<(-?)([^<]+)", re.ASCII)
 _DIRECTIVES = ("syntax", "escape", "check")
@@ -68,6 +71,8 @@ def read(data: bytes, name: str = "Dockerfile") -> Source:
 
     Bytes that are not UTF-8 are kept in heredocs, as ``os.fsdecode`` does, and replaced elsewhere.
     """
+    if len(data) > SIZE:
+        raise DockerfileError(f"longer than {SIZE} bytes", name=name)
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     raw = text.split("\n")
     if raw and not raw[-1]:
@@ -101,7 +106,10 @@ class _Reader:
             stripped = self._source.lines[self._position].lstrip()
             if stripped.startswith("#"):
                 comment = text_only(stripped[1:].strip())
-                comments = [*comments, comment] if comment else []
+                if comment:
+                    comments.append(comment)
+                else:
+                    comments = []
                 self._position += 1
             elif not stripped:
                 comments = []
@@ -111,6 +119,8 @@ class _Reader:
                 comments = []
                 if instruction is not None:
                     found.append(instruction)
+                    if len(found) > LIMIT:
+                        raise self._source.error(f"more than {LIMIT} instructions", instruction.line)
         if not found:
             message = "file with no instructions"
             raise self._source.error(message, max(1, len(self._raw)))

@@ -386,6 +386,11 @@ def test_undefined_variables_are_findings() -> None:
     ]
 
 
+def test_steps_cannot_keep_settings_without_end() -> None:
+    with pytest.raises(DockerfileError, match="too many variables, labels, ports and volumes"):
+        made("FROM bb\nENV " + "".join(f"v{n}=1 " for n in range(3000)) + "\n" + "CMD x\n" * 700)
+
+
 def test_a_chain_of_many_stages_is_planned() -> None:
     text = "FROM bb AS s0\n" + "".join(f"FROM s{index} AS s{index + 1}\nRUN {index}\n" for index in range(1500))
     assert len(made(text).stages) == 1501

@@ -170,6 +170,13 @@ def test_a_bad_file_is_refused_in_dockers_words(text: str, message: str) -> None
     assert str(caught.value) == message
 
 
+def test_a_file_cannot_be_without_end() -> None:
+    with pytest.raises(DockerfileError, match="failed to parse Dockerfile: more than 4096 instructions"):
+        parse(b"FROM bb\n" * 4097)
+    with pytest.raises(DockerfileError, match="failed to parse Dockerfile: longer than"):
+        parse(b"#\n" * (3 << 20))
+
+
 @pytest.mark.row("BLD-09")
 def test_a_comment_behind_from_is_refused_with_a_hint() -> None:
     with pytest.raises(DockerfileError) as caught:
