@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from boxship.base import failpoints
+from harness import waiting
 from harness.engine import Engine
 from harness.terminal import Terminal
 
@@ -54,7 +55,8 @@ def test_ten_containers_outlive_a_killed_engine(fresh_engine: Engine, terminal: 
     )
     for number in range(3):
         engine.docker("run", "-d", "--name", f"log{number}", "busybox", "sh", "-c", WRITER)
-    engine.docker("run", "-d", "--name", "brief", "busybox", "sh", "-c", "sleep 1; exit 23")
+    ending = "while [ ! -e /site/end ]; do usleep 10000; done; exit 23"
+    engine.docker("run", "-d", "--name", "brief", "-v", f"{site}:/site", "busybox", "sh", "-c", ending)
     attached = subprocess.Popen(
         [*engine.namespace.prefix(), "docker", "run", "-i", "--name", "pipe", "busybox", "cat"],
         stdin=subprocess.PIPE,
@@ -72,9 +74,10 @@ def test_ten_containers_outlive_a_killed_engine(fresh_engine: Engine, terminal: 
         engine.docker("run", "-d", "--name", f"idle{number}", "busybox", "sleep", "1000")
     pids = {
         row["Id"]: engine.api("GET", f"/containers/{row['Id']}/json")[1]["State"]["Pid"]
-        for row in engine.api("GET", "/containers/json")[1]
+        for row in engine.api("GET", "/containers/json?all=1")[1]
     }
     assert len(pids) == 10
+    brief = engine.api("GET", "/containers/brief/json")[1]["State"]["Pid"]
 
     engine.kill()
 
@@ -84,7 +87,8 @@ def test_ten_containers_outlive_a_killed_engine(fresh_engine: Engine, terminal: 
     assert attached.stdout.readline() == "meanwhile\n"
     shell.send("echo still$((40+2))\n")
     shell.expect("still42")
-    time.sleep(1.2)  # "brief" ends while nobody looks
+    (site / "end").touch()
+    waiting.until(lambda: not Path(f"/proc/{brief}").exists(), 30)  # it ends while nobody looks
     engine.start()
 
     assert fetch(engine, "http://127.0.0.1:8080/") == "served"
