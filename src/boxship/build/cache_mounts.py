@@ -7,10 +7,12 @@ import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 
 from boxship.base import clock
+from boxship.build.whole import in_thread
 from boxship.snapshots import tree
 from boxship.store import Store, Transaction
 
@@ -54,7 +56,7 @@ class CacheMounts:
             self._users[id] = self._users.get(id, 0) + 1
             try:
                 async with self._turn(f"make {id}"):
-                    path = await asyncio.to_thread(self._ensure, name, number, mode, owner, seed)
+                    path = await in_thread(partial(self._ensure, name, number, mode, owner, seed))
                 yield path
             finally:
                 self._users[id] -= 1

@@ -5,7 +5,6 @@ A remote that is no repository is a tarball or, if its bytes are no archive, a D
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ from boxship.build.files import Archive, Kind, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Git
 from boxship.build.scratch import Scratch
+from boxship.build.whole import in_thread
 from boxship.images import feed
 from boxship.images.streams import Pieces
 from boxship.snapshots.compression import InvalidCompression
@@ -63,7 +63,7 @@ async def open_context(
                 async for _ in feed.run(lambda source, _: archive.fill(source), body):
                     pass
             files = archive
-        dockerfile = await asyncio.to_thread(_read, files, options.dockerfile or "Dockerfile")
+        dockerfile = await in_thread(lambda: _read(files, options.dockerfile or "Dockerfile"))
         if isinstance(files, Archive):
             _hide(files, dockerfile.name)
         yield files, dockerfile
@@ -86,7 +86,7 @@ async def _from_url(url: str, archive: Archive, scratch: Scratch) -> bytes | Non
     body = Archive(scratch.space())
     try:
         await sources.read_url(url, body, "body")
-        return await asyncio.to_thread(_unpack, body, archive)
+        return await in_thread(lambda: _unpack(body, archive))
     finally:
         body.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ from boxship.build.results import BuildFailed, Result
 from boxship.build.runner import Step, StepRunner
 from boxship.build.session import Session
 from boxship.build.target import Target
+from boxship.build.whole import in_thread
 from boxship.images import piped
 from boxship.images.model import LayerRow
 from boxship.runtime.user import UserError, resolve_user
@@ -64,7 +64,7 @@ class Executor:
 
     async def image(self, image: Image) -> Result:
         """Hold the layers of an image. Raises NotFound when they are gone meanwhile."""
-        await asyncio.to_thread(self._hold, image.layers, image.reference)
+        await in_thread(lambda: self._hold(image.layers, image.reference))
         return Result(layers=image.layers)
 
     def context(self, context: Context) -> Tree:
@@ -87,7 +87,7 @@ class Executor:
         match operation:
             case Copy():
                 selecting = _Copying(self, vertex, operation, base, others[0])
-                digest, files, summary = await asyncio.to_thread(selecting.digest)
+                digest, files, summary = await in_thread(selecting.digest)
                 key = keys.key(operation, base.top, vertex.platform, contents={FILES: digest}, files=files)
                 return Work(key, lambda: self._layer(base, selecting.write, summary, vertex), summary)
             case Run():
@@ -106,7 +106,7 @@ class Executor:
         def hold() -> bool:
             return all(self._session.addition.reuse(chain_id) for chain_id in record.layers)
 
-        if not await asyncio.to_thread(hold):
+        if not await in_thread(hold):
             return None
         return Result(
             layers=record.layers,
@@ -128,7 +128,7 @@ class Executor:
             return None
         layers, entry = found
         added = layers != base.layers
-        if added and not await asyncio.to_thread(self._session.addition.reuse, layers[-1]):
+        if added and not await in_thread(lambda: self._session.addition.reuse(layers[-1])):
             return None
         return Result(
             layers=layers,
@@ -176,7 +176,7 @@ class Executor:
     async def _layer(self, base: Result, write: Callable[[Writable], object], summary: str, vertex: Vertex) -> Result:
         if len(base.layers) >= LAYER_LIMIT:
             raise InvalidInput("max depth exceeded")
-        chain_id = await asyncio.to_thread(self._store, base.top, write, vertex)
+        chain_id = await in_thread(lambda: self._store(base.top, write, vertex))
         row = self.row(chain_id)
         added = row.diff_id != piped.EMPTY_TAR
         return Result(

@@ -24,6 +24,7 @@ from boxship.build.progress import AnyEvent, Built, Planned, Pulling, Row, StepD
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
+from boxship.build.whole import in_thread, whole
 from boxship.images import reference as references
 from boxship.images.layers import NewImage
 from boxship.images.model import Image
@@ -57,8 +58,8 @@ class Job:
         names = [references.parse_tagged(*split_tag(tag)) for tag in self._options.tags]
         async with AsyncExitStack() as stack:
             holding = ExitStack()
-            addition = await asyncio.to_thread(holding.enter_context, self._images.layers.addition())
             stack.push_async_callback(lambda: asyncio.shield(asyncio.to_thread(holding.close)))
+            addition = await in_thread(lambda: holding.enter_context(self._images.layers.addition()))
             session = Session(
                 self._options,
                 layers=self._images.layers,
@@ -91,9 +92,9 @@ class Job:
                 await self._solve(planned, solver, assembly)
                 image = self._result(planned, assembly)
             except BaseException:
-                await asyncio.shield(self._keep(session, solver, planned, assembly, None, ()))
+                await whole(self._keep(session, solver, planned, assembly, None, ()))
                 raise
-            await asyncio.shield(self._keep(session, solver, planned, assembly, image, [str(name) for name in names]))
+            await whole(self._keep(session, solver, planned, assembly, image, [str(name) for name in names]))
         if self._unused:
             said = f"[Warning] One or more build-args [{' '.join(self._unused)}] were not consumed"
             self._say(Warned(time_ns=time.time_ns(), message=said))

@@ -26,6 +26,7 @@ from boxship.build.runner import StepMount
 from boxship.build.secrets import SecretFiles
 from boxship.build.session import Session
 from boxship.build.target import Target
+from boxship.build.whole import in_thread
 from boxship.images import piped
 from boxship.snapshots import apply, owners, tree
 from boxship.snapshots.tar_reader import Entry, TarReader
@@ -56,7 +57,7 @@ class Mounts:
         for mount in run.mounts:
             if mount.type == "bind" and mount.input >= 0:
                 with_tree = _Opened(self._session, mount, others)
-                found[f"mount {mount.target}"] = await asyncio.to_thread(with_tree.digest)
+                found[f"mount {mount.target}"] = await in_thread(with_tree.digest)
         return found
 
     @contextlib.asynccontextmanager
@@ -81,9 +82,9 @@ class Mounts:
     @contextlib.asynccontextmanager
     async def _bind(self, mount: Mount, others: Sequence[Value]) -> AsyncIterator[StepMount]:
         scratch = self._session.scratch
-        place = await asyncio.to_thread(scratch.make)
+        place = scratch.place()
         try:
-            source = await asyncio.to_thread(_Opened(self._session, mount, others).copy, place)
+            source = await in_thread(lambda: _copied(_Opened(self._session, mount, others), place))
             yield StepMount(type="bind", target=mount.target, source=source, read_only=mount.read_only)
         finally:
             await asyncio.shield(asyncio.to_thread(scratch.remove, place))
@@ -176,6 +177,11 @@ class _Opened:
             raise CopyFailed(f"RUN failed: stat {self._path}: file does not exist")
         with self._session.layers.snapshotter.view(self._value.top) as root_fd:
             return work(Directory(root_fd, self._session.identity))
+
+
+def _copied(opened: _Opened, place: str) -> str:
+    os.mkdir(place, 0o700)
+    return opened.copy(place)
 
 
 def _write(selection: Selection, out: Writable) -> None:

@@ -25,14 +25,12 @@ class Scratch:
         with tree.opened(tree.open_root(self._places)) as fd:
             tree.clear(fd)
 
-    def make(self) -> str:
-        """Return the path of a new empty directory. Blocks."""
-        path = os.path.join(self._places, new_id())
-        os.mkdir(path, 0o700)
-        return path
+    def place(self) -> str:
+        """Return the path of a directory that may be made with mode 0700, and is removed with :meth:`remove`."""
+        return os.path.join(self._places, new_id())
 
     def remove(self, path: str) -> None:
-        """Remove a directory that :meth:`make` made. Blocks. Raises OSError."""
+        """Remove the directory at a :meth:`place`, if there is one. Blocks. Raises OSError."""
         with tree.opened(tree.open_root(self._places)) as fd:
             tree.remove(fd, os.path.basename(path))
 

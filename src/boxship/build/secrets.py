@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 from boxship.base.errors import SystemFailure
 from boxship.base.ids import new_id
+from boxship.build.whole import in_thread
 from boxship.linux import mount
 
 _FLAGS = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
@@ -35,7 +36,7 @@ class SecretFiles:
         """Give the path of a file that holds ``value`` and is ``owner``'s (uid and gid on the host)."""
         place = os.path.join(self._root, new_id())
         try:
-            yield await asyncio.to_thread(self._make, place, value, mode, owner)
+            yield await in_thread(lambda: self._make(place, value, mode, owner))
         finally:
             await asyncio.shield(asyncio.to_thread(self._remove, place))
 

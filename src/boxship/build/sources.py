@@ -21,6 +21,7 @@ from boxship.build.files import Archive, Directory, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Download, Git
 from boxship.build.scratch import Scratch
+from boxship.build.whole import in_thread
 from boxship.images import feed
 from boxship.linux import fs
 from boxship.snapshots import tree
@@ -101,14 +102,15 @@ def _time_ns(text: str) -> int:
 @contextlib.asynccontextmanager
 async def checkout(source: Git, scratch: Scratch) -> AsyncIterator[Tree]:
     """Give the files of a repository at a branch, tag or commit."""
-    place = await asyncio.to_thread(scratch.make)
+    place = scratch.place()
     try:
+        await in_thread(lambda: os.mkdir(place, 0o700))
         await _clone(source, place)
         with contextlib.ExitStack() as stack:
             root_fd = tree.open_root(os.path.join(place, "checkout"))
             stack.callback(os.close, root_fd)
             if not source.keep_git_dir:
-                await asyncio.to_thread(tree.remove, root_fd, ".git")
+                await in_thread(lambda: tree.remove(root_fd, ".git"))
             if source.directory:
                 root_fd = _inside(root_fd, source.directory)
                 stack.callback(os.close, root_fd)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 from boxship.base.errors import BoxshipError
 from boxship.build.runner import Step
+from boxship.build.whole import whole
 from boxship.engine import causes
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import Creator, StepContainer
@@ -66,7 +67,13 @@ class ContainerRunner:
             )
             for mount in step.mounts
         ]
-        created = await self._creator.create(None, request, step=StepContainer(step.image, mounts))
+        creating = asyncio.ensure_future(self._creator.create(None, request, step=StepContainer(step.image, mounts)))
+        try:
+            created = await whole(creating)
+        except asyncio.CancelledError:
+            if creating.exception() is None:
+                await asyncio.shield(self._remove(self._index.find(creating.result().id)))
+            raise
         container = self._index.find(created.id)
         container.secret_env = step.secret_env
         running = ContainerStep(container, step, self._lifecycle, self._snapshotter)
