@@ -21,7 +21,8 @@ from harness.write_log import RecordedDisk, mounted
 
 SIZE = 96 << 20
 _FILES = 40
-_CHANGES = 300  # that fill SQLite's log of 1000 pages
+_CHANGES = 300
+_LOG = 4_100_000  # bytes, 1000 pages: SQLite's wal_autocheckpoint
 
 
 class Stage(NamedTuple):
@@ -54,9 +55,13 @@ class _Engine(Engine):
 
 
 class PowerCuts:
-    """A recording; :meth:`check` starts an engine on the disk as a cut left it. Close it with :meth:`close`."""
+    """A recording; :meth:`check` starts an engine on the disk as a cut left it. Close it with :meth:`close`.
 
-    def __init__(self) -> None:
+    ``aged``: the engine has changed its database many times before.
+    """
+
+    def __init__(self, *, aged: bool = False) -> None:
+        self._aged = aged
         self._undo = contextlib.ExitStack()
         self._place = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="boxship-cuts-")))
         self._namespace = NetworkNamespace()
@@ -144,17 +149,24 @@ class PowerCuts:
                 engine.docker("load", "-q", "-i", str(self._archives[name]))
                 engine.docker("tag", name, self._name(name))
                 engine.docker("push", "-q", self._name(name))
+                if name == "three" and self._aged:
+                    self._age(engine, name)
                 engine.docker("rmi", name, self._name(name))
-            # As in an engine that has run for a while: SQLite's log is written over instead of growing, so that its fsync does
-            # not bring the file system's journal to the disk as well.
-            for _ in range(_CHANGES):
-                engine.api("POST", "/volumes/create", {"Name": "filler"})
-                engine.api("DELETE", "/volumes/filler")
             for stage in self.stages:
                 self._disk.mark(stage.name)
                 engine.docker(*stage.words)
                 self._disk.mark("")
                 assert self._here(engine) == stage.images
+
+    def _age(self, engine: Engine, image: str) -> None:
+        """Change the database until SQLite writes over its log instead of letting it grow, as in an engine that runs for long.
+
+        Then an fsync of the log does not bring the file system's journal to the disk as well.
+        """
+        for _ in range(_CHANGES):
+            assert engine.api("POST", f"/images/{image}/tag?repo=filler&tag=x")[0] == 201
+            assert engine.api("DELETE", "/images/filler:x")[0] == 200
+        assert (self._disk.disk / "boxship.db-wal").stat().st_size > _LOG
 
     @staticmethod
     def _here(engine: Engine) -> frozenset[str]:
@@ -208,7 +220,7 @@ def run(checks: PowerCuts, cuts: Sequence[Cut], say: Callable[[str], None]) -> i
 
 def main(seeds: int) -> int:
     """Cut at every flush, and ``seeds`` times more with some of the writes that follow it."""
-    power_cuts = PowerCuts()
+    power_cuts = PowerCuts(aged=True)
     try:
         wrong = run(
             power_cuts, list(power_cuts.cuts(seeds=(None, *range(seeds)))), lambda line: print(line, flush=True)

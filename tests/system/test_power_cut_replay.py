@@ -22,7 +22,7 @@ def power_cuts() -> Iterator[PowerCuts]:
 
 
 @pytest.mark.row("IMG-24")
-@pytest.mark.parametrize("stage", ["pull one", "load two", "remove one"])
+@pytest.mark.parametrize("stage", ["pull one", "remove one"])
 def test_f2_images_are_whole_or_absent_after_a_cut_in_the_middle(power_cuts: PowerCuts, stage: str) -> None:
     cuts = [cut for cut in power_cuts.cuts(seeds=[1]) if cut.stage == stage]
     power_cuts.check(cuts[len(cuts) // 2])
