@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-RELEASE = "trixie"  # CRIU 4.1; that of Debian 12 does not know kernels from 6.16 on
+RELEASE = "forky"  # CRIU 4.2; on Linux 6.18 that of Debian 12 fails, and 4.1 with TCP sockets
 ARCHIVE = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CACHE = Path("/var/cache/boxship-tests/criu")
