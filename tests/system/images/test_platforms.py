@@ -15,7 +15,7 @@ from harness.images import busybox
 from harness.platforms import HERE, Multi, tar_of
 from harness.registry import PeerRegistry
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.words_of_docker_28]
 ALL = (HERE, "riscv64", "s390x")
 TARGET = "localhost:5000/several/box:1"
 _COLOUR = re.compile("\x1b\\[[0-9;]*m")

@@ -18,7 +18,7 @@ from harness.platforms import tar_of
 from harness.registry_server import RegistryServer
 from harness.waiting import until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.words_of_docker_28]
 ADDRESS = "192.168.56.100"
 NAMED = (  # registries that people name, and what is asked of the stand-in for each
     "quay.io/org/app:1",
@@ -188,6 +188,15 @@ def test_a_name_that_is_none_is_refused_in_docker_s_words(engine: Engine, text: 
     assert engine.docker("tag", "busybox", "Ubuntu", check=False).stderr.endswith(
         "invalid reference format: repository name (library/Ubuntu) must be lowercase\n"
     )
+
+
+@pytest.mark.row("IMG-18")
+def test_a_build_refuses_a_base_with_a_name_in_capitals(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM Ubuntu\n")
+    for cli in (engine.docker, engine.boxship):
+        refused = cli("build", str(tmp_path), check=False)
+        assert refused.returncode == 1
+        assert "invalid reference format: repository name (library/Ubuntu) must be lowercase" in refused.stderr
 
 
 def _first(result: subprocess.CompletedProcess[str]) -> str:
