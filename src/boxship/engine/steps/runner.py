@@ -126,7 +126,7 @@ class ContainerStep:
         container.attaching.append(Client(theirs.detach(), False, True, True, [], b""))
         reading = asyncio.ensure_future(_read(ours, output))
         try:
-            await self._lifecycle.start(container, causes.own("build"))
+            await whole(self._lifecycle.start(container, causes.own("build")))  # else its removal would meet it
             await reading
             return (await exited).status_code
         except asyncio.CancelledError:
