@@ -22,7 +22,7 @@ from harness.platforms import tar_of
 from harness.registry_server import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, RegistryServer, digest_of
 from harness.waiting import until
 
-pytestmark = [pytest.mark.system, pytest.mark.words_of_docker_28]
+pytestmark = pytest.mark.system
 USERS = {"ada": "lovelace", "bob": "builder", "eve": "drop"}
 RULES = [
     {"repositories": ["public/*"], "users": ["anonymous"], "actions": ["pull"]},
