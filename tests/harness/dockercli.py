@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,3 +18,12 @@ def static_docker_cli() -> Path:
     if subprocess.run(["ldd", found], capture_output=True, check=False).returncode == 0:
         pytest.skip("the docker CLI here needs libraries")
     return Path(found)
+
+
+@functools.cache
+def docker_cli_release() -> int:
+    """The docker CLI's major version; 0 without one."""
+    if shutil.which("docker") is None:
+        return 0
+    words = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(words.split()[2].split(".")[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.dockercli import docker_cli_release
 from harness.engine import Engine
 from harness.images import import_busybox
 from harness.terminal import Terminal
@@ -91,15 +91,6 @@ def load_busybox(engine: Engine, name: str = "busybox") -> None:
         import_busybox(engine, name)
     except FileNotFoundError:
         pytest.skip("busybox-static is not installed")
-
-
-@functools.cache
-def docker_cli_release() -> int:
-    """The docker CLI's major version; 0 without one."""
-    if shutil.which("docker") is None:
-        return 0
-    words = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=True).stdout
-    return int(words.split()[2].split(".")[0])
 
 
 def needs(program: str) -> None:
