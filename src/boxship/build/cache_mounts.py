@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from boxship.base import clock
-from boxship.build.whole import in_thread
+from boxship.base.whole import in_thread
 from boxship.snapshots import tree
 from boxship.store import Store, Transaction
 

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput, SystemFailure
+from boxship.base.whole import in_thread
 from boxship.build import sources
 from boxship.build.files import Archive, Kind, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Git
 from boxship.build.scratch import Scratch
-from boxship.build.whole import in_thread
 from boxship.images import feed
 from boxship.images.streams import Pieces
 from boxship.snapshots.compression import InvalidCompression

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotSupported, SystemFailure
+from boxship.base.whole import in_thread
 from boxship.build import adoption, keys, sources
 from boxship.build.assembly import time_ns
 from boxship.build.cache import Record
@@ -25,7 +26,6 @@ from boxship.build.results import BuildFailed, Result
 from boxship.build.runner import Step, StepRunner
 from boxship.build.session import Session
 from boxship.build.target import Target
-from boxship.build.whole import in_thread
 from boxship.images import piped
 from boxship.images.model import LayerRow
 from boxship.runtime.user import UserError, resolve_user

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
 
 from boxship.base.errors import InvalidInput, NotFound
+from boxship.base.whole import in_thread, whole
 from boxship.build import context as contexts
 from boxship.build.assembly import Assembly, StepImage
 from boxship.build.executor import Executor
@@ -24,7 +25,6 @@ from boxship.build.progress import AnyEvent, Built, Planned, Pulling, Row, StepD
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
-from boxship.build.whole import in_thread, whole
 from boxship.images import reference as references
 from boxship.images.layers import NewImage
 from boxship.images.model import Image

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from boxship.base.errors import InvalidInput
+from boxship.base.whole import in_thread
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.copying import CopyFailed, LayerWriter, Selection
 from boxship.build.files import Directory, Kind, Tree
@@ -26,7 +27,6 @@ from boxship.build.runner import StepMount
 from boxship.build.secrets import SecretFiles
 from boxship.build.session import Session
 from boxship.build.target import Target
-from boxship.build.whole import in_thread
 from boxship.images import piped
 from boxship.snapshots import apply, owners, tree
 from boxship.snapshots.tar_reader import Entry, TarReader

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 from boxship.base.errors import SystemFailure
 from boxship.base.ids import new_id
-from boxship.build.whole import in_thread
+from boxship.base.whole import in_thread
 from boxship.linux import mount
 
 _FLAGS = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC

@@ -17,11 +17,11 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
 from boxship.base.errors import InvalidInput, NotSupported, SystemFailure
+from boxship.base.whole import in_thread
 from boxship.build.files import Archive, Directory, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Download, Git
 from boxship.build.scratch import Scratch
-from boxship.build.whole import in_thread
 from boxship.images import feed
 from boxship.linux import fs
 from boxship.snapshots import tree

@@ -21,6 +21,7 @@ import msgspec
 
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
+from boxship.base.whole import whole
 from boxship.engine import causes, links, networking, remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
@@ -825,8 +826,8 @@ class Lifecycle:
             log.error("a container task failed", exc_info=task.exception())
 
     async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` to its end even when the request that asked for it is cancelled."""
-        await asyncio.shield(self._spawn(work))
+        """Run ``work`` to its end even when the request that asked for it is cancelled, with the lock that it holds."""
+        await whole(self._spawn(work))
 
 
 async def _within(event: asyncio.Event, seconds: float | None) -> bool:

@@ -10,8 +10,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 from boxship.base.errors import BoxshipError
+from boxship.base.whole import whole
 from boxship.build.runner import Step
-from boxship.build.whole import whole
 from boxship.engine import causes
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import Creator, StepContainer

@@ -1,8 +1,12 @@
-"""Work that is not torn when its build is cancelled: the cancellation waits for its end, so that what it made can be undone."""
+"""Work that is not torn when its caller is cancelled: the cancellation waits for its end.
+
+So the caller keeps its locks until then, and can undo what the work made.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,7 +19,9 @@ async def whole(work: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         if not task.cancelled():
             task.exception()  # it is known now; nobody else asks
         raise

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from boxship.build.whole import in_thread, whole
+from boxship.base.whole import in_thread, whole
 
 
 def test_a_cancellation_is_raised_when_the_thread_has_ended() -> None:
