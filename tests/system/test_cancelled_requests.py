@@ -27,7 +27,8 @@ def test_a_removal_waits_for_a_start_that_nobody_waits_for(engine: Engine) -> No
         begin(engine, "POST", f"/containers/{name}/start")
         status, answer = engine.api("DELETE", f"/containers/{name}?force=1")
         assert status == 204, answer
-        until(lambda id=id: not (engine.data_root / "containers" / id).exists())
+        directory = engine.data_root / "containers" / id
+        until(lambda directory=directory: not directory.exists())
         assert engine.api("GET", f"/containers/{id}/json")[0] == 404
     assert "cannot go from" not in engine.log_text()
     assert engine.docker("ps", "-aq").stdout == ""
