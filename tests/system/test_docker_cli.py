@@ -422,3 +422,12 @@ def _until(holds: Callable[[], bool], seconds: float = 20) -> None:
     while not holds():
         assert time.monotonic() < until, "that did not happen in time"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "words", ["rm ..", "rm -f ..", "volume rm ..", "network rm ..", "rmi ..", "start ..", "inspect .."]
+)
+def test_a_name_that_the_router_takes_for_a_path_is_not_there(engine: Engine, words: str) -> None:
+    ours, theirs = engine.boxship(*words.split(), check=False), engine.docker(*words.split(), check=False)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+    assert "page not found" in ours.stderr or "No such object" in ours.stderr

@@ -149,10 +149,13 @@ class Engine:
             raise ClientError(f'error during connect: {verb} "{_url(self._headers["Host"], target)}": {exc}') from exc
 
     def _check(self, response: Response) -> None:
-        if response.status < 400:
+        # 304: the container is in the wanted state already. Any other redirection is of a path that the router cleans.
+        if response.status < 300 or response.status in (101, 304):
             return
         body = response.read()
         self._release(response)
+        if response.status < 400:
+            raise NotFoundError(404, "page not found")
         message = _error_text(response, body)
         raise (NotFoundError if response.status == 404 else ApiError)(response.status, message)
 
