@@ -9,7 +9,7 @@ import pytest
 from harness import hostile
 from harness.engine import Engine
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ENTRIES = 8_000
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.power_cuts import PowerCuts
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from harness.engine import Engine
 from harness.registry_server import RegistryServer
 from harness.waiting import until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 TESTS = Path(__file__).parents[1]
 OUTSIDE = "192.0.2.1"  # of the namespace's own, but no loopback: TLS is wanted
