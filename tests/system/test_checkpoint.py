@@ -18,7 +18,7 @@ from harness.images import import_busybox
 from harness.terminal import Terminal
 from harness.waiting import until
 
-pytestmark = [pytest.mark.system, pytest.mark.row("RUN-50")]
+pytestmark = [pytest.mark.system, pytest.mark.row("RUN-50"), pytest.mark.timeout(300)]
 
 Open = Callable[..., Terminal]
 Cli = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ from harness.engine import Engine
 from harness.images import import_busybox
 from harness.waiting import until
 
-pytestmark = [pytest.mark.system, pytest.mark.row("RUN-50")]
+pytestmark = [pytest.mark.system, pytest.mark.row("RUN-50"), pytest.mark.timeout(300)]
 
 PROGRAM = Path(__file__).parents[1] / "support" / "fake_criu.py"
 WAIT = 60.0  # seconds
