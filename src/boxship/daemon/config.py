@@ -103,6 +103,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     ip6tables: bool = True
     ipv6: bool = False
     firewall_backend: str | None = None
+    firewall_policy: str = "publish"  # or "respect-host"
+    publish_on_loopback: bool = False
     userland_proxy: bool = True
     userland_proxy_path: str | None = None
     dns: tuple[str, ...] = ()
@@ -241,6 +243,8 @@ def _checked(config: DaemonConfig) -> DaemonConfig:
         raise ConfigError(f"invalid logging level: {config.log_level}")
     if config.log_format not in ("text", "json"):
         raise ConfigError(f"invalid log format: {config.log_format}")
+    if config.firewall_policy not in ("publish", "respect-host"):
+        raise _invalid(f'invalid firewall policy: {config.firewall_policy}: use "publish" or "respect-host"')
     if config.default_ipc_mode not in ("private", "shareable"):
         raise _invalid(f'IPC mode "{config.default_ipc_mode}" is not supported as default value for daemon')
     if config.authorization_plugins:  # to go on without would let in whom they would keep out

@@ -453,7 +453,7 @@ def network_options(config: DaemonConfig) -> NetworkOptions:
         fixed_cidr=config.fixed_cidr or "",
         mtu=config.mtu,
         icc=config.icc,
-        ip=config.ip,
+        ip="127.0.0.1" if config.publish_on_loopback and config.ip == DaemonConfig().ip else config.ip,
         ip_forward=config.ip_forward,
         ip_masq=config.ip_masq,
         iptables=config.iptables,
@@ -461,6 +461,7 @@ def network_options(config: DaemonConfig) -> NetworkOptions:
         ipv6=config.ipv6,
         fixed_cidr_v6=config.fixed_cidr_v6 or "",
         ip6tables=config.ip6tables,
+        respect_host=config.firewall_policy == "respect-host",
     )
     if config.default_address_pools:
         pools = tuple(AddressPool(base=base, size=size) for base, size in config.default_address_pools)

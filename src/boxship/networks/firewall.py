@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterable, Sequence
 
@@ -19,10 +20,14 @@ class Firewall:
     ``rules.USER_CHAIN`` is no such change: it stays, and comes back with the rest.
     """
 
-    def __init__(self, name: str, *, families: Sequence[Family] = (IPV4, IPV6)) -> None:
-        """Raises LibraryMissing, or OSError when the kernel has no nftables."""
+    def __init__(self, name: str, *, families: Sequence[Family] = (IPV4, IPV6), respect_host: bool = False) -> None:
+        """``respect_host``: the host's own rules decide who of the outside reaches published ports.
+
+        Raises LibraryMissing, or OSError when the kernel has no nftables.
+        """
         self.name = name
         self._families = families
+        self.respect_host = respect_host
         self.forward_drop: set[Family] = set()
         self._bridges: dict[str, BridgeRules] = {}
         self._ports: set[PublishedPort] = set()
@@ -61,7 +66,10 @@ class Firewall:
         added = [port for port in ports if port not in self._ports]
         self._ports.update(added)
         try:
-            self._change("".join(rules.add_ports(family, self.name, added) for family in self._families))
+            commands = [rules.add_ports(family, self.name, added) for family in self._families]
+            if self.respect_host:
+                commands += [rules.guard_ports(family, self.name, added) for family in self._families]
+            self._change("".join(commands))
         except OSError:
             self._ports.difference_update(added)
             raise
@@ -70,7 +78,10 @@ class Firewall:
         """Remove ports; those that are not there are no error."""
         removed = [port for port in ports if port in self._ports]
         self._ports.difference_update(removed)
-        self._change("".join(rules.delete_ports(family, self.name, removed) for family in self._families))
+        commands = [rules.delete_ports(family, self.name, removed) for family in self._families]
+        if self.respect_host:
+            commands += [rules.unguard_ports(family, self.name, removed) for family in self._families]
+        self._change("".join(commands))
 
     def restore(self, bridges: Iterable[BridgeRules], ports: Iterable[PublishedPort]) -> None:
         """Say what exists, for the next :meth:`apply`."""
@@ -89,9 +100,10 @@ class Firewall:
             if exc.errno == errno.ENOBUFS:
                 return True
             raise
-        foreign = written = False
+        foreign = written = others = False
         for change in map(nftables.read_change, messages):
             if change is None or change.table != self.name:
+                others = others or change is not None
                 continue
             if change.created:
                 self._own_port_id = change.port_id  # nobody else makes a table of this name
@@ -102,6 +114,9 @@ class Firewall:
                     foreign = True
         if written and not foreign:
             self._read_user_rules()
+        if others and not foreign and self.respect_host:
+            with contextlib.suppress(OSError):  # a table that is gone is put in place anew soon
+                self._nft.run("".join(rules.forget_admitted(family, self.name) for family in self._families))
         return foreign
 
     def remove(self) -> None:
@@ -119,8 +134,9 @@ class Firewall:
             family,
             self.name,
             self._bridges.values(),
-            self._ports,
+            list(self._ports),
             forward_drop=family in self.forward_drop,
+            respect_host=self.respect_host,
             user_rules=self._user_rules.get(family, ()),
         )
 

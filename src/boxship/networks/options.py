@@ -62,6 +62,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     ipv6: bool = False
     fixed_cidr_v6: str = ""
     ip6tables: bool = True
+    respect_host: bool = False  # the host's own rules decide who of the outside reaches published ports
 
     @property
     def pools(self) -> tuple[AddressPool, ...]:

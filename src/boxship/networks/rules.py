@@ -15,17 +15,26 @@ Packets of others pass as if this table weren't there, unless forwarding was off
 nothing else is forwarded, as the administrator had it. Rules of the administrator in the chain ``USER_CHAIN`` come first.
 
 What a packet costs does not grow with the number of networks or ports: each is an element of sets and maps.
+
+Where the host is to be respected, a published port is open to the outside as far as the host's own rules let packets to that
+port of the host itself in. The first packet of a client is not translated but goes the way to a program of the host: through
+every chain of the hook input. If it comes out of them all, the client's address and the port are admitted for a while, and
+the packet is dropped; the client sends it again, and this one is translated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from boxship.networks.models import PublishedPort
 from boxship.networks.publish import ANY, ANY_V6
 
 USER_CHAIN = "BOXSHIP-USER"
+ADMITTED_SECONDS = 60  # how long a change of the host's rules may go unnoticed where nobody tells of it
+_ADMITTED_SIZE = 262144  # clients and ports; as many as the kernel tracks connections by default
+_LAST_PRIORITY = 1000000  # after every other chain of input
+
 MARK = 0x100000  # of packets to containers that passed these rules; see boxship.networks.guard
 
 NAT, ROUTED, UNPROTECTED, ISOLATED = "nat", "routed", "nat-unprotected", "isolated"
@@ -67,14 +76,19 @@ def table(
     family: Family,
     name: str,
     bridges: Iterable[BridgeRules],
-    ports: Iterable[PublishedPort],
+    ports: Sequence[PublishedPort],
     *,
     forward_drop: bool,
+    respect_host: bool = False,
     user_rules: Sequence[str] = (),
 ) -> str:
     """Return the commands that put the whole table of a family in place of an older one, in one transaction."""
     ip, address = family.name, family.address
     local = f"{ip} daddr != {family.loopback} fib daddr type local jump publish"
+    incoming = [local]
+    if respect_host:
+        admitted = f"{ip} saddr . meta l4proto . {ip} daddr . th dport @admitted"
+        incoming = [f"iifname @bridges {local}", f"{admitted} fib daddr type local jump publish"]
     # Loopback packets of IPv6 can't be routed anywhere; of IPv4 they can, once the bridge allows it.
     output = "fib daddr type local jump publish" if family is IPV4 else local
     protocols = "meta l4proto { tcp, udp, sctp }"
@@ -109,7 +123,8 @@ def table(
                 f"{ip} daddr @subnets {ip} daddr != @reachable fib daddr type != local drop",
             ],
         ),
-        _chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", [local]),
+        _chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", incoming),
+        *(_respect(family) if respect_host else []),
         _chain(
             "passed",
             "type filter hook prerouting priority -99; policy accept;",  # when destinations have been translated
@@ -134,7 +149,8 @@ def table(
         ),
     ]
     text = f"add table {ip} {name}\ndelete table {ip} {name}\ntable {ip} {name} {{\n{''.join(body)}}}\n"
-    return text + add_bridges(family, name, bridges) + add_ports(family, name, ports)
+    text += add_bridges(family, name, bridges) + add_ports(family, name, ports)
+    return text + (guard_ports(family, name, ports) if respect_host else "")
 
 
 def add_bridges(family: Family, name: str, bridges: Iterable[BridgeRules]) -> str:
@@ -171,6 +187,44 @@ def add_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
 def delete_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
     """Return the commands that end the publishing of ports."""
     return _port_commands("delete", family, name, ports)
+
+
+def guard_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    """Return the commands that put published ports under the host's rules; see ``respect_host``."""
+    return _guard_commands("add", family, name, ports)
+
+
+def unguard_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    """Return the commands that end that."""
+    return _guard_commands("delete", family, name, ports)
+
+
+def forget_admitted(family: Family, name: str) -> str:
+    """Return the command that lets the host's rules decide anew."""
+    return f"flush set {family.name} {name} admitted\n"
+
+
+def _respect(family: Family) -> list[str]:
+    """Return the sets and chains that ask the host's rules."""
+    ip, address = family.name, family.address
+    key = f"{ip} saddr . meta l4proto . {ip} daddr . th dport"
+    protocols = "meta l4proto { tcp, udp, sctp }"
+    return [
+        f" set admitted {{ type {address} . inet_proto . {address} . inet_service; flags dynamic,timeout;"
+        f" timeout {ADMITTED_SECONDS}s; size {_ADMITTED_SIZE};\n }}\n",
+        _set("guarded", f"inet_proto . {address} . inet_service"),
+        _set("guarded-any", "inet_proto . inet_service"),
+        _chain("admit", "", [f"{protocols} update @admitted {{ {key} }}", "drop"]),
+        _chain(
+            "input",
+            f"type filter hook input priority {_LAST_PRIORITY}; policy accept;",
+            [
+                'iifname "lo" accept',
+                f"ct state new fib daddr type local meta l4proto . {ip} daddr . th dport @guarded jump admit",
+                "ct state new fib daddr type local meta l4proto . th dport @guarded-any jump admit",
+            ],
+        ),
+    ]
 
 
 def _chains(family: Family, bridge: BridgeRules) -> list[str]:
@@ -230,19 +284,38 @@ def _bridge_elements(family: Family, bridge: BridgeRules) -> list[tuple[str, str
     return elements
 
 
+def place_of(port: PublishedPort) -> tuple[str, str]:
+    """Return the set or map that makes a port known, and its key there."""
+    if not port.host_port:  # routed: open at the container's own address
+        return "open", f"{port.protocol} . {port.container_ip} . {port.container_port}"
+    if port.host_ip in (ANY, ANY_V6):
+        return "published-any", f"{port.protocol} . {port.host_port}"
+    return "published", f"{port.protocol} . {port.host_ip} . {port.host_port}"
+
+
 def _port_commands(verb: str, family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
     found: dict[str, list[str]] = {}
-    for port in ports:
-        if (":" in port.container_ip) is not (family is IPV6):
-            continue
-        target = f"{port.container_ip} . {port.container_port}"
-        if not port.host_port:  # routed: open at the container's own address
-            found.setdefault("open", []).append(f"{port.protocol} . {target}")
-            continue
-        wildcard = port.host_ip == family.any
-        where = f"{port.host_port}" if wildcard else f"{port.host_ip} . {port.host_port}"
-        value = f" : {target}" if verb == "add" else ""
-        found.setdefault("published-any" if wildcard else "published", []).append(f"{port.protocol} . {where}{value}")
+    for port in _of(family, ports):
+        place, key = place_of(port)
+        value = f" : {port.container_ip} . {port.container_port}" if verb == "add" and place != "open" else ""
+        found.setdefault(place, []).append(key + value)
+    return _commands(verb, family, name, found)
+
+
+def _guard_commands(verb: str, family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
+    found: dict[str, list[str]] = {}
+    for port in _of(family, ports):
+        place, key = place_of(port)
+        if place != "open":
+            found.setdefault(place.replace("published", "guarded"), []).append(key)
+    return _commands(verb, family, name, found)
+
+
+def _of(family: Family, ports: Iterable[PublishedPort]) -> list[PublishedPort]:
+    return [port for port in ports if (":" in port.container_ip) is (family is IPV6)]
+
+
+def _commands(verb: str, family: Family, name: str, found: Mapping[str, Sequence[str]]) -> str:
     return "".join(
         f"{verb} element {family.name} {name} {place} {{ {', '.join(elements)} }}\n"
         for place, elements in found.items()

@@ -147,7 +147,9 @@ class SetUp:
         self, live: Sequence[LiveNetwork], sandboxes: Iterable[Sandbox], turned_on: set[Family]
     ) -> None:
         families = (IPV4, IPV6) if self._options.ip6tables else (IPV4,)
-        self._host.firewall = firewall = Firewall(f"boxship_{self._instance}", families=families)
+        self._host.firewall = firewall = Firewall(
+            f"boxship_{self._instance}", families=families, respect_host=self._options.respect_host
+        )
         firewall.forward_drop = turned_on | firewall.dropped_forwarding()
         bridges = [rules for network in live if (rules := network.driver.rules(network.spec)) is not None]
         self._host.guard = Guard(self._instance, ipv6=self._options.ip6tables)

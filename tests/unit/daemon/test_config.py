@@ -10,6 +10,7 @@ from boxship.daemon import config as configuration
 from boxship.daemon.config import ConfigError, DaemonConfig, ignored, load, reload, without_effect
 from boxship.daemon.flags import UsageError, parse, usage
 from boxship.daemon.options import BY_KEY, OPTIONS
+from boxship.daemon.wiring import network_options
 
 
 @pytest.fixture
@@ -195,12 +196,30 @@ def test_a_missing_file_is_an_error_only_if_it_was_asked_for(monkeypatch, tmp_pa
         (["--log-format", "xml"], "invalid log format: xml"),
         (["--label", "x"], "bad attribute format: x"),
         (["--mtu", "-1"], "invalid default MTU: -1"),
+        (
+            ["--firewall-policy", "mine"],
+            'invalid firewall policy: mine: use "publish" or "respect-host"',
+        ),
     ],
 )
 def test_bad_settings(configure, arguments, message):
     with pytest.raises(ConfigError) as caught:
         configure(*arguments)
     assert str(caught.value) == message
+
+
+def test_ports_without_an_address_are_published_where_the_operator_says(configure):
+    def published(*arguments):
+        return network_options(configure(*arguments)[0]).ip
+
+    assert published() == "0.0.0.0"
+    assert published("--publish-on-loopback") == "127.0.0.1"
+    assert published("--publish-on-loopback", "--ip", "192.0.2.1") == "192.0.2.1"
+
+
+def test_the_firewall_policy_comes_from_the_file(configure):
+    assert network_options(configure(file={"firewall-policy": "respect-host"})[0]).respect_host
+    assert not network_options(configure()[0]).respect_host
 
 
 @pytest.mark.row("ENG-08")

@@ -14,7 +14,9 @@ from boxship.networks.rules import (
     add_ports,
     delete_bridge,
     delete_ports,
+    guard_ports,
     table,
+    unguard_ports,
 )
 
 BRIDGE = BridgeRules("a1", "docker0", "172.17.0.0/16")
@@ -89,3 +91,14 @@ def test_all_that_is_known_of_a_bridge_can_be_forgotten():
             assert f"delete element {where} {{ {element.partition(' : ')[0].removesuffix(' }')} }}\n" in text
     for chain in ("from-a1", "to-a1", "at-a1", "shut-a1"):
         assert f"flush chain ip x {chain}\ndelete chain ip x {chain}\n" in text
+
+
+def test_ports_that_the_host_judges_are_in_sets_beside_the_maps():
+    ports = [port("tcp", "0.0.0.0", 8080), port("udp", "192.0.2.1", 53), port("tcp", "0.0.0.0", 0)]
+    assert guard_ports(IPV4, "x", ports) == (
+        "add element ip x guarded-any { tcp . 8080 }\nadd element ip x guarded { udp . 192.0.2.1 . 53 }\n"
+    )
+    assert unguard_ports(IPV4, "x", ports[:1]) == "delete element ip x guarded-any { tcp . 8080 }\n"
+    for respect_host in (False, True):
+        text = table(IPV4, "x", [BRIDGE], ports, forward_drop=False, respect_host=respect_host)
+        assert ("hook input" in text) is ("guarded-any" in text) is respect_host
