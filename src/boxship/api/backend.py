@@ -367,6 +367,9 @@ class Builds(Protocol):
     ) -> AsyncIterator[dict[str, Any]]:
         """Build as :meth:`build` does and yield the documents of ``build.progress``."""
 
+    async def files(self, ref: str) -> AsyncIterator[bytes]:
+        """Return the files of an image as a tar. Raises NotFound."""
+
     async def prune(self, *, all: bool, keep_storage: int, filters: Filters) -> dict[str, Any]:
         """Delete what the build cache holds, down to ``keep_storage`` bytes; return POST /build/prune's answer."""
 

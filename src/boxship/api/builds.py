@@ -34,6 +34,7 @@ class BuildRoutes:
         return [
             Route("POST", "/build", self.build, Level.ADMIN, Kind.IMAGE),
             Route("POST", "/boxship/build", self.events, Level.ADMIN, Kind.IMAGE),
+            Route("GET", "/boxship/build/files", self.files, Level.READ, Kind.IMAGE),
             Route("POST", "/build/prune", self.prune, Level.ADMIN, Kind.SYSTEM),
         ]
 
@@ -45,7 +46,12 @@ class BuildRoutes:
     async def events(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build: as POST /build, with the events of docs/build.md, one a line."""
         options, auths = parse(call), call.request.headers.get("X-Registry-Config")
+        options = msgspec.structs.replace(options, check=call.flag("check"))
         return await _stream(call, self._builds.events(options, _body(call), auths))
+
+    async def files(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/build/files?image=...: all files of an image as a tar."""
+        return await answers.stream(call, "application/x-tar", await self._builds.files(call.text("image")))
 
     async def prune(self, call: Call) -> web.StreamResponse:
         """POST /build/prune."""
@@ -86,7 +92,9 @@ def parse(call: Call) -> BuildOptions:
         extra_hosts=tuple(host for field in call.query.get("extrahosts", ()) for host in field.split(",") if host),
         platform=call.text("platform"),
         target=call.text("target"),
+        build_contexts=_json(call, "buildcontexts", dict[str, str], {}),
         secrets=_secrets(call.request.headers.get(SECRETS, "")),
+        ssh=_json(call, "ssh", dict[str, str], {}),
     )
 
 

@@ -31,10 +31,11 @@ _GIT = re.compile(r"(?:git://|git@|github\.com/|https?://.*\.git(?:#.*)?$)")
 
 
 class Dockerfile(NamedTuple):
-    """The text that is built, and what messages call it."""
+    """The text that is built, what messages call it, and the context's ``.dockerignore`` for the linter."""
 
     name: str
     text: bytes
+    ignored: Patterns | None = None
 
 
 @contextlib.asynccontextmanager
@@ -65,7 +66,7 @@ async def open_context(
             files = archive
         dockerfile = await in_thread(lambda: _read(files, options.dockerfile or "Dockerfile"))
         if isinstance(files, Archive):
-            _hide(files, dockerfile.name)
+            dockerfile = dockerfile._replace(ignored=_hide(files, dockerfile.name))
         yield files, dockerfile
 
 
@@ -120,15 +121,19 @@ def _read(files: Tree, name: str) -> Dockerfile:
     return Dockerfile(path, b"".join(files.data(resolved, node)))
 
 
-def _hide(files: Archive, dockerfile: str) -> None:
-    """Take the Dockerfile and .dockerignore out of the context if that says so: clients send them in any case."""
+def _hide(files: Archive, dockerfile: str) -> Patterns | None:
+    """Take the Dockerfile and .dockerignore out of the context if that says so: clients send them in any case.
+
+    Return what it says.
+    """
     try:
         node = files.node(IGNORE)
     except OSError:
-        return
+        return None
     if node.kind is not Kind.FILE or node.size > DOCKERFILE_LIMIT:
-        return
+        return None
     patterns = Patterns.parse(b"".join(files.data(IGNORE, node)))
     for path in (IGNORE, dockerfile):
         if patterns.matches(path):
             files.remove(path)
+    return patterns

@@ -29,6 +29,8 @@ async def plan(text: Dockerfile, options: BuildOptions, resolve: Resolve) -> Pla
             labels=options.labels,
             network=options.network_mode,
             contexts=options.build_contexts,
+            check_only=options.check,
+            ignored=text.ignored,
         ),
         resolve,
     )

@@ -21,7 +21,7 @@ from boxship.build.executor import Executor
 from boxship.build.frontend import Base, plan
 from boxship.build.mounts import Mounts
 from boxship.build.plan import Plan, Stage
-from boxship.build.progress import AnyEvent, Built, Planned, Pulling, Row, StepDone, Warned
+from boxship.build.progress import AnyEvent, Built, Checked, Planned, Pulling, Row, StepDone, Warned
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
@@ -74,6 +74,11 @@ class Job:
             session.contexts[""] = files
             session.epoch_ns = epoch_ns(self._options)
             planned = await plan(text, self._options, self._resolve)
+            if self._options.check:
+                self._warn(planned)
+                source, fails = text.text.decode("utf-8", "replace"), planned.warnings_fail
+                self._say(Checked(time_ns=time.time_ns(), name=text.name, text=source, fails=fails))
+                return
             executor = Executor(
                 session, self._service.runner, Mounts(session, self._service.caches, self._service.secrets)
             )
@@ -230,9 +235,21 @@ class Job:
             shown = (owner.name or str(owner.index)) if owner is not None else ""
             rows.append(Row(vertex=each.id, name=each.name, inputs=each.inputs, step=number, stage=shown))
         self._say(Planned(time_ns=time.time_ns(), vertices=tuple(rows)))
-        for warning in planned.warnings:
-            self._say(Warned(time_ns=time.time_ns(), message=warning.message, rule=warning.rule, line=warning.line))
+        self._warn(planned)
         self._unused = list(planned.unused_args)
+
+    def _warn(self, planned: Plan) -> None:
+        for each in planned.warnings:
+            self._say(
+                Warned(
+                    time_ns=time.time_ns(),
+                    message=each.message,
+                    rule=each.rule,
+                    line=each.line,
+                    end_line=each.end_line,
+                    url=each.url,
+                )
+            )
 
     def _say(self, event: AnyEvent) -> None:
         self._report(event)

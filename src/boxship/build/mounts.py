@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -77,7 +78,7 @@ class Mounts:
                 async with self._secret(mount) as mounted:
                     yield mounted
             case "ssh":
-                yield self._ssh(mount)
+                yield await in_thread(lambda: self._ssh(mount))
 
     @contextlib.asynccontextmanager
     async def _bind(self, mount: Mount, others: Sequence[Value]) -> AsyncIterator[StepMount]:
@@ -130,6 +131,12 @@ class Mounts:
             if mount.required:
                 raise InvalidInput(f"unset ssh forward key {mount.id or 'default'}")
             return Mounted(None)
+        try:
+            usable = stat.S_ISSOCK(os.stat(path).st_mode)
+        except OSError:
+            usable = False
+        if not usable:
+            raise InvalidInput(f"ssh {mount.id or 'default'}: {path} is no socket of an agent on the engine's host")
         target = mount.target or "/run/buildkit/ssh_agent.0"
         return Mounted(StepMount(type="bind", target=target, source=path), (f"SSH_AUTH_SOCK={target}",))
 

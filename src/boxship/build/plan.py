@@ -12,9 +12,6 @@ import msgspec
 from boxship.build.graph import Graph
 from boxship.spec.docker.container import ContainerConfig
 
-SUMMARY = "\0"  # in ``Step.created_by``: stands for what COPY and ADD took, which is known when they have run
-
-
 SUMMARY = "\0"  # in ``Step.created_by``: stands for what COPY and ADD took, as in "file:<hash>"
 
 
@@ -72,4 +69,5 @@ class Plan:
         )
         self.arguments: tuple[Step, ...] = ()  # ARG before the first FROM, of no stage (-1), in order
         self.warnings: tuple[Warning, ...] = ()
+        self.warnings_fail = False  # the file says so
         self.unused_args: tuple[str, ...] = ()  # --build-arg that nothing consumed

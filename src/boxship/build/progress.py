@@ -97,6 +97,19 @@ class Warned(Event, frozen=True, kw_only=True):
     message: str
     rule: str = ""
     line: int = 0
+    end_line: int = 0
+    url: str = ""
+
+
+class Checked(Event, frozen=True, kw_only=True):
+    """The end of a build that was only to be checked; its findings came before. ``name`` and ``text`` are the Dockerfile's.
+
+    ``fails``: the file says that findings fail a build.
+    """
+
+    name: str
+    text: str
+    fails: bool = False
 
 
 class Built(Event, frozen=True, kw_only=True):
@@ -113,4 +126,6 @@ class Aborted(Event, frozen=True, kw_only=True):
     code: int = 0
 
 
-AnyEvent = Planned | Started | Output | Transfer | Ended | Failed | StepDone | Pulling | Warned | Built | Aborted
+AnyEvent = (
+    Planned | Started | Output | Transfer | Ended | Failed | StepDone | Pulling | Warned | Checked | Built | Aborted
+)

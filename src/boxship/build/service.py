@@ -11,7 +11,7 @@ import msgspec
 
 from boxship.base.errors import BoxshipError
 from boxship.base.identity import IdentityMapping
-from boxship.build import usage
+from boxship.build import exported, usage
 from boxship.build.cache import Cache
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.classic import ClassicText
@@ -114,6 +114,11 @@ class BuildService:
                 raise
             code = exc.code if isinstance(exc, BuildFailed) else 0
             yield msgspec.to_builtins(Aborted(time_ns=0, message=str(exc), code=code))
+
+    async def files(self, ref: str) -> AsyncIterator[bytes]:
+        """Return the tar of an image's files, all layers merged, in pieces. Raises NotFound before the first one."""
+        image = await asyncio.to_thread(self.images.resolve, ref)
+        return exported.files(self.images.layers, image.layers)
 
     async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""

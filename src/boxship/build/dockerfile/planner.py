@@ -69,7 +69,7 @@ class _Planner:
         made = Plan(self._graph, stages, self._stages[target.index], target.last + len(self._options.labels))
         made.arguments = tuple(heads)
         made.unused_args = self._arguments.unused()
-        made.warnings = self._findings()
+        made.warnings, made.warnings_fail = self._findings()
         return made
 
     def count(self, config: ContainerConfig) -> None:
@@ -79,14 +79,14 @@ class _Planner:
         if self._settings > _SETTINGS:
             raise InvalidInput("the instructions of this file set too many variables, labels, ports and volumes")
 
-    def _findings(self) -> tuple[Finding, ...]:
-        """Return what the linter and the planning found. Raises DockerfileError when the file says that it fails the build."""
+    def _findings(self) -> tuple[tuple[Finding, ...], bool]:
+        """Return what the linter and the planning found, and whether that fails a build. Raises DockerfileError when it does."""
         options = self._options
         settings = lint.Settings.parse(options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") or self._file.check)
         found = lint.check(self._division, settings, planned=self._warnings, ignored=options.ignored)
         if found and settings.error and not options.check_only:
             raise lint.failure(self._file, found)
-        return tuple(found)
+        return tuple(found), settings.error and bool(found)
 
     def _global(self, step: Numbered) -> Step:
         instruction = step.instruction

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 
+from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
+from boxship.cli.building.secrets import sockets
+from boxship.cli.command import ExitError
 from boxship.cli.options.document import pairs, ulimits
 from boxship.client import jsontext
 from boxship.client.engine import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from boxship.cli.flags import Values
 
 _NUMBERS = {
@@ -31,10 +36,15 @@ _TEXTS = {
 _SWITCHES = {"quiet": "q", "no-cache": "nocache", "pull": "pull", "force-rm": "forcerm", "squash": "squash"}
 
 
-def build_query(values: Values, *, dockerfile: str, remote: str) -> str:
-    """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat."""
+def build_query(
+    values: Values, *, dockerfile: str, remote: str, names: Sequence[str] = (), is_local: bool = True
+) -> str:
+    """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat.
+
+    ``names`` are more names for the image; ``is_local``: the engine is on this host. Raises ExitError.
+    """
     found: list[tuple[str, str]] = [("version", "1")]
-    found.extend(("t", tag) for tag in values.many("tag"))
+    found.extend(("t", tag) for tag in (*values.many("tag"), *names))
     found.extend((key, "1") for flag, key in _SWITCHES.items() if values.is_set(flag))
     found.extend((key, str(values.number(flag))) for flag, key in _NUMBERS.items() if values.number(flag))
     found.extend((key, values.text(flag)) for flag, key in _TEXTS.items() if values.text(flag))
@@ -53,8 +63,16 @@ def build_query(values: Values, *, dockerfile: str, remote: str) -> str:
         found.append(("buildargs", jsontext.dumps(_arguments(values.many("build-arg")))))
     if values.many("label"):
         found.append(("labels", jsontext.dumps(pairs(values.many("label")))))
-    if values.many("cache-from"):
-        found.append(("cachefrom", jsontext.dumps(values.many("cache-from"))))
+    sources = cache_sources(values.many("cache-from"))
+    check_cache_targets(values.many("cache-to"))
+    if sources:
+        found.append(("cachefrom", jsontext.dumps(sources)))
+    if values.many("build-context"):
+        found.append(("buildcontexts", jsontext.dumps(named_contexts(values.many("build-context")))))
+    if values.many("ssh"):
+        if not is_local:
+            raise ExitError("--ssh needs an engine on this host: the agent's socket is shown to its containers")
+        found.append(("ssh", jsontext.dumps(sockets(values.many("ssh")))))
     if values.many("no-cache-filter"):
         found.append(("nocachefilter", jsontext.dumps(values.many("no-cache-filter"))))
     if values.many("ulimit"):

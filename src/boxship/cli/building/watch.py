@@ -8,6 +8,7 @@ import time
 from boxship.cli.building.board import Board
 from boxship.cli.building.views import LiveView, PlainView, result_text
 from boxship.cli.command import ExitError, write
+from boxship.client import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ def show_nothing(events: Iterable[dict[str, Any]]) -> Board:
     board = Board()
     for event in events:
         board.feed(event)
+    return board
+
+
+def show_raw(lines: Iterable[bytes], descriptor: int) -> Board:
+    """Show all events as they came; return what is known at the end."""
+    board = Board()
+    for line in lines:
+        write(descriptor, line + b"\n")
+        board.feed(jsontext.loads(line))
     return board
 
 

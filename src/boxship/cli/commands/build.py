@@ -6,14 +6,16 @@ import os
 from time import monotonic
 
 from boxship.cli.building.context import open_context
+from boxship.cli.building.flags import FLAGS
+from boxship.cli.building.outputs import Output, parse_outputs, push, write_output
 from boxship.cli.building.query import build_query
+from boxship.cli.building.secrets import HEADER, secrets_header
 from boxship.cli.command import STDERR, STDOUT, Command, ExitError, write
 from boxship.cli.credentials import registry_config
-from boxship.cli.flags import Flag, parse_bool
-from boxship.cli.options.checks import check_host, check_label, check_ulimit
+from boxship.cli.flags import parse_bool
 from boxship.cli.progress import Progress
-from boxship.cli.reference import parse
-from boxship.cli.units import decimal_size, parse_size, parse_swap
+from boxship.cli.units import decimal_size
+from boxship.client import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,100 +28,78 @@ if TYPE_CHECKING:
 _REDRAW = 0.1  # seconds between two sizes of the context on a terminal
 
 
-def check_tag(text: str) -> str:
-    """Return the name of an image to be made. Raises ValueError in Docker's words."""
-    parse(text)
-    return text
-
-
-def check_progress(text: str) -> str:
-    """Return how a build is shown. Raises ValueError."""
-    if text not in ("auto", "plain", "tty", "quiet", "rawjson"):
-        raise ValueError(f"invalid progress mode {text}")
-    return text
-
-
-FLAGS = (
-    Flag("add-host", "list", 'Add a custom host-to-IP mapping ("host:ip")', check=check_host),
-    Flag("build-arg", "list", "Set build-time variables"),
-    Flag("cache-from", "strings", "Images to consider as cache sources"),
-    Flag("cgroup-parent", "string", 'Set the parent cgroup for the "RUN" instructions during build'),
-    Flag("compress", "bool", "Compress the build context using gzip"),
-    Flag("cpu-period", "int", "Limit the CPU CFS (Completely Fair Scheduler) period"),
-    Flag("cpu-quota", "int", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
-    Flag("cpu-shares", "int", "CPU shares (relative weight)", short="c"),
-    Flag("cpuset-cpus", "string", "CPUs in which to allow execution (0-3, 0,1)"),
-    Flag("cpuset-mems", "string", "MEMs in which to allow execution (0-3, 0,1)"),
-    Flag("disable-content-trust", "bool", "Skip image verification", default=True, shown="(default true)"),
-    Flag("file", "string", 'Name of the Dockerfile (Default is "PATH/Dockerfile")', short="f"),
-    Flag("force-rm", "bool", "Always remove intermediate containers"),
-    Flag("iidfile", "string", "Write the image ID to the file"),
-    Flag("isolation", "string", "Container isolation technology"),
-    Flag("label", "list", "Set metadata for an image", check=check_label),
-    Flag("memory", "bytes", "Memory limit", short="m", check=parse_size),
-    Flag(
-        "memory-swap",
-        "bytes",
-        "Swap limit equal to memory plus swap: -1 to enable unlimited swap",
-        check=parse_swap,
-    ),
-    Flag(
-        "network",
-        "string",
-        "Set the networking mode for the RUN instructions during build",
-        default="default",
-        shown='(default "default")',
-    ),
-    Flag("no-cache", "bool", "Do not use cache when building the image"),
-    Flag("no-cache-filter", "strings", "Do not cache specified stages"),
-    Flag("platform", "string", "Set platform if server is multi-platform capable"),
-    Flag(
-        "progress",
-        "string",
-        'Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson")',
-        default="auto",
-        shown='(default "auto")',
-        check=check_progress,
-    ),
-    Flag("pull", "bool", "Always attempt to pull a newer version of the image"),
-    Flag("quiet", "bool", "Suppress the build output and print image ID on success", short="q"),
-    Flag("rm", "bool", "Remove intermediate containers after a successful build", default=True, shown="(default true)"),
-    Flag("security-opt", "strings", "Security options"),
-    Flag("shm-size", "bytes", 'Size of "/dev/shm"', check=parse_size),
-    Flag("squash", "bool", "Squash newly built layers into a single new layer"),
-    Flag("tag", "list", 'Name and optionally a tag in the "name:tag" format', short="t", check=check_tag),
-    Flag("target", "string", "Set the target build stage to build."),
-    Flag("ulimit", "ulimit", "Ulimit options", shown="(default [])", check=check_ulimit),
-    Flag("why", "bool", "Say for each step why the cache did not have it"),
-)
-
-
 def run(session: Session, values: Values) -> int:
-    """Send the context and show what the engine says."""
+    """Send the context, show what the engine says, and put the result where it is wanted."""
     if values.many("security-opt"):
         raise ExitError("The daemon on this platform does not support setting security options on build")
+    only_check = values.is_set("check") or values.text("call") != "build"
+    outputs = [Output("registry", "", push=True)] if values.is_set("push") else []
+    outputs += parse_outputs(values.many("output"))
+    classic = is_classic()
+    if classic and (only_check or outputs):
+        raise ExitError("--check, --output and --push need the output of BuildKit: set DOCKER_BUILDKIT=1")
+    if any(each.push for each in outputs) and not values.many("tag") and not any(each.names for each in outputs):
+        raise ExitError("tag is needed when pushing to registry")
     iidfile = values.text("iidfile")
     if iidfile and os.path.lexists(iidfile):
         try:
             os.unlink(iidfile)  # an old id must not be taken for this build's
         except OSError as exc:
             raise ExitError(f"removing image ID file: {exc.strerror}") from exc
-    context = open_context(values.arguments[0], values.text("file"))
-    query = build_query(values, dockerfile=context.dockerfile, remote=context.remote)
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": registry_config(session)}
+    if values.many("secret"):
+        headers[HEADER] = secrets_header(values.many("secret"))
+    names = [name for each in outputs for name in each.names]
+    is_local = session.endpoint.host.startswith("unix://")
+    context = open_context(values.arguments[0], values.text("file"))
+    query = build_query(values, dockerfile=context.dockerfile, remote=context.remote, names=names, is_local=is_local)
     body: Iterator[bytes] | bytes = b""
     if context.body is not None:
         body = _compressed(context.body) if values.is_set("compress") else context.body
-    if is_classic():
-        identity = _classic(session, query, headers, body, quiet=values.is_set("quiet"))
+    if only_check:
+        return _check(session, query, headers, body)
+    if classic:
+        identity, named = _classic(session, query, headers, body, quiet=values.is_set("quiet")), values.many("tag")
     else:
-        identity = _live(session, query, headers, body, values)
-    if iidfile:
-        if not identity:
-            raise ExitError("Cannot write image ID to file: the engine did not send one")
-        with open(iidfile, "w", encoding="ascii") as file:
-            file.write(identity)
+        to_stdout = any(each.dest == "-" for each in outputs)
+        identity, named = _live(session, query, headers, body, values, to_stdout=to_stdout)
+    if iidfile or outputs or values.text("metadata-file"):
+        _finish(session, values, outputs, identity, named)
     return 0
+
+
+def _finish(session: Session, values: Values, outputs: list[Output], identity: str, names: list[str]) -> None:
+    if not identity:
+        raise ExitError("Cannot write image ID to file: the engine did not send one")
+    for output in outputs:
+        if output.writes:
+            write_output(session, output, identity, names)
+        if output.push:
+            push(session, names)
+    if values.text("iidfile"):
+        _write(values.text("iidfile"), identity)
+    if values.text("metadata-file"):
+        document = {"containerimage.config.digest": identity, "containerimage.digest": identity}
+        if names:
+            document["image.name"] = ",".join(names)
+        _write(values.text("metadata-file"), jsontext.dumps(document) + "\n")
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as exc:
+        raise ExitError(f"open {path}: {(exc.strerror or '').lower()}") from exc
+
+
+def _check(session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes) -> int:
+    from boxship.cli.building.checking import checked
+
+    reader = session.engine.stream("POST", f"/boxship/build?{query}&check=1", body=body, headers=headers)
+    text, status = checked(session.engine.messages(reader))
+    session.out(text)
+    return status
 
 
 def is_classic() -> bool:
@@ -143,22 +123,31 @@ def _classic(
     return identity
 
 
-def _live(session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes, values: Values) -> str:
-    from boxship.cli.building.watch import finish, show_nothing, watch
+def _live(
+    session: Session,
+    query: str,
+    headers: dict[str, str],
+    body: Iterator[bytes] | bytes,
+    values: Values,
+    *,
+    to_stdout: bool,
+) -> tuple[str, list[str]]:
+    """Build; return the image's id and names. With ``to_stdout`` that has the result and nothing else."""
+    from boxship.cli.building.watch import finish, show_nothing, show_raw, watch
 
     mode = "quiet" if values.is_set("quiet") else values.text("progress")
     reader = session.engine.stream("POST", f"/boxship/build?{query}", body=body, headers=headers)
     if mode == "rawjson":
-        for line in reader.lines():
-            write(STDERR, line + b"\n")
-        return ""
-    events = session.engine.messages(reader)
-    if mode == "quiet":
-        identity = finish(show_nothing(events))
+        board = show_raw(reader.lines(), STDERR)
+    elif mode == "quiet":
+        board = show_nothing(session.engine.messages(reader))
+    else:
+        live = mode == "tty" or (mode == "auto" and os.isatty(STDERR))
+        board = watch(session.engine.messages(reader), STDERR, live=live, why=values.is_set("why"))
+    identity = finish(board)
+    if mode == "quiet" and not to_stdout:
         session.line(identity)
-        return identity
-    live = mode == "tty" or (mode == "auto" and os.isatty(STDERR))
-    return finish(watch(events, STDERR, live=live, why=values.is_set("why")))
+    return identity, board.names
 
 
 def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -40,6 +40,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     build_contexts: dict[str, str] = {}  # name: docker-image://..., URL; what is no URL was sent as part of the context
     secrets: dict[str, bytes] = {}  # id: value; never stored
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
+    check: bool = False  # only say what the linter finds
 
 
 class BuildCacheItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
