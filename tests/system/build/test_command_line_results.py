@@ -262,6 +262,36 @@ def test_what_cannot_be_is_refused_before_anything_is_built(
     assert "[1/1]" not in done.stderr
 
 
+@pytest.mark.row("BLD-29")
+@pytest.mark.row("BLD-06")
+def test_flags_say_what_is_built_and_what_the_cache_may_give(engine: Engine, project: Path) -> None:
+    text = "FROM base AS first\nRUN echo one > /one\nFROM base AS second\nCOPY --from=first /one /one\nRUN echo two\nFROM missing\n"
+    context = write(project, text)
+    flags = (
+        "--target",
+        "second",
+        "--label",
+        "by=flags",
+        "--platform",
+        "linux/amd64",
+        "--rm=false",
+        "--progress",
+        "plain",
+    )
+    engine.boxship("build", *flags, "-t", "flags", context)
+    assert (
+        engine.docker("image", "inspect", "flags", "-f", "{{.Config.Labels.by}} {{.Architecture}}").stdout
+        == "flags amd64\n"
+    )
+    assert engine.boxship("build", *flags, context).stderr.count("CACHED") == 3
+    again = engine.boxship("build", *flags, "--no-cache-filter", "first", context).stderr
+    assert again.count("CACHED") < 3 and "[second 3/3] RUN echo two" in again
+    id = engine.boxship("build", "-q", *flags, context).stdout
+    assert id == engine.docker("image", "inspect", "flags", "-f", "{{.Id}}").stdout
+    squash = engine.boxship("build", "--squash", context, check=False)
+    assert squash.returncode == 1 and "squash is only supported with experimental mode" in squash.stderr
+
+
 def test_a_context_of_ones_own_stands_for_an_image(engine: Engine, project: Path) -> None:
     context = write(project, "FROM other\nCOPY --from=second /bin/busybox /copied\nRUN test -f /copied && echo both\n")
     contexts = ("--build-context", "other=docker-image://base", "--build-context", "second=docker-image://base")
