@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.dockercli import docker_cli_release
+from harness.dockerd import Dockerd
 from harness.engine import Engine
 from harness.images import import_busybox
 from harness.terminal import Terminal
@@ -36,6 +37,21 @@ def engine() -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+
+
+@pytest.fixture(scope="module")
+def dockerd() -> Iterator[Dockerd]:
+    """A real dockerd with the image ``busybox``, where it is installed and starts."""
+    try:
+        peer = Dockerd()
+        peer.start()
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    try:
+        import_busybox(peer)
+        yield peer
+    finally:
+        peer.close()
 
 
 @pytest.fixture(params=["docker", "boxship"])

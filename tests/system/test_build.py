@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,6 @@ from harness.images import import_busybox
 from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine)
-        yield engine
-    finally:
-        engine.close()
 
 
 def _context(directory: Path, dockerfile: str, **files: str) -> Path:

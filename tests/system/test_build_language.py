@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.engine import Engine
-from harness.images import import_busybox
 from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine)
-        yield engine
-    finally:
-        engine.close()
 
 
 def _build(engine: Engine, directory: Path, files: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:

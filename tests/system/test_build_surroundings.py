@@ -16,23 +16,11 @@ from urllib.parse import quote
 import pytest
 
 from harness.engine import Engine
-from harness.images import import_busybox
 from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 PORT = 8099  # in the engine's own network namespace
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine)
-        yield engine
-    finally:
-        engine.close()
 
 
 @pytest.fixture

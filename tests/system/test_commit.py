@@ -7,14 +7,13 @@ import json
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.dockerd import Dockerd
 from harness.engine import Engine
-from harness.images import import_busybox
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -100,6 +99,13 @@ def act(docker: Callable[..., object]) -> None:
     docker("exec", "act", "sh", "-c", "until [ -e /done ]; do :; done")
 
 
+@pytest.fixture(scope="module")
+def dockerd(dockerd: Dockerd) -> Dockerd:
+    """The peer, after the actions."""
+    act(dockerd.docker)
+    return dockerd
+
+
 def listing(path: Path) -> dict[str, tuple[bytes, int, int, str]]:
     """Return type, mode, size and link of all entries of a tar."""
     with tarfile.open(path) as tar:
@@ -112,21 +118,6 @@ def listing(path: Path) -> dict[str, tuple[bytes, int, int, str]]:
             )
             for entry in tar
         }
-
-
-@pytest.fixture(scope="module")
-def dockerd() -> Iterator[Dockerd]:
-    try:
-        peer = Dockerd()
-        peer.start()
-    except RuntimeError as exc:
-        pytest.skip(str(exc))
-    try:
-        import_busybox(peer)
-        act(peer.docker)
-        yield peer
-    finally:
-        peer.close()
 
 
 @pytest.mark.row("RUN-31", "RUN-32", "RUN-33")

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ import pytest
 from harness import copies
 from harness.dockerd import Dockerd
 from harness.engine import Engine
-from harness.images import import_busybox
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(int(os.environ.get("BOXSHIP_COPY_TIMEOUT", "180")))]
 
@@ -24,20 +22,6 @@ STEP = int(os.environ.get("BOXSHIP_COPY_STEP", "17"))
 # A link to a directory, named with a slash at its end, is a directory: Docker's CLI stumbles over its own link there.
 BETTER = {((), "dir/.", "ldir/"), ((), "ldir/.", "ldir/")}
 CAPABILITY = b"\x01\0\0\2\0\4".ljust(20, b"\0").decode()
-
-
-@pytest.fixture(scope="module")
-def dockerd() -> Iterator[Dockerd]:
-    try:
-        peer = Dockerd()
-        peer.start()
-    except RuntimeError as exc:
-        pytest.skip(str(exc))
-    try:
-        import_busybox(peer)
-        yield peer
-    finally:
-        peer.close()
 
 
 def docker_of(peer: Dockerd, *args: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:

@@ -11,24 +11,12 @@ import docker
 import pytest
 
 from harness.engine import Engine
-from harness.images import import_busybox
 
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # sockets that the SDK forgets
 ]
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine, "base")
-        yield engine
-    finally:
-        engine.close()
 
 
 @pytest.fixture

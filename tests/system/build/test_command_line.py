@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.engine import Engine
-from harness.images import import_busybox
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -20,17 +18,6 @@ COPY --from=tools /tool /tool
 COPY f /f
 RUN cat /f; echo warned >&2
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine, "base")
-        yield engine
-    finally:
-        engine.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from harness import builds
 from harness.dockerd import Dockerd
 from harness.engine import Engine
-from harness.images import import_busybox
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -19,33 +17,8 @@ LIVE = ("12-jenkins", "23-arg-scopes", "29-links-and-modes", "32-copy-overwrites
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
-    try:
-        engine.start()
-        import_busybox(engine, builds.BASE)
-        yield engine
-    finally:
-        engine.close()
-
-
-@pytest.fixture(scope="module")
 def base(engine: Engine) -> dict[str, Any]:
     return builds.files(engine, builds.BASE)
-
-
-@pytest.fixture(scope="module")
-def peer() -> Iterator[Dockerd]:
-    try:
-        peer = Dockerd()
-        peer.start()
-    except RuntimeError as exc:
-        pytest.skip(str(exc))
-    try:
-        import_busybox(peer, builds.BASE)
-        yield peer
-    finally:
-        peer.close()
 
 
 def test_there_are_forty_dockerfiles_and_each_has_a_record() -> None:
@@ -64,7 +37,7 @@ def test_an_image_is_that_of_the_real_builder(engine: Engine, base: dict[str, An
 
 
 @pytest.mark.parametrize("case", LIVE)
-def test_the_record_is_what_a_real_builder_does(peer: Dockerd, case: str, tmp_path: Path) -> None:
+def test_the_record_is_what_a_real_builder_does(dockerd: Dockerd, case: str, tmp_path: Path) -> None:
     name = f"case-{case}"
-    builds.build(peer, builds.context(case, tmp_path, peer=True), name)
-    assert builds.observe(peer, name, builds.files(peer, builds.BASE)) == builds.recorded()[case]
+    builds.build(dockerd, builds.context(case, tmp_path, peer=True), name)
+    assert builds.observe(dockerd, name, builds.files(dockerd, builds.BASE)) == builds.recorded()[case]
