@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 
 from harness.engine import Engine
 from harness.images import import_busybox
+from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -234,6 +236,32 @@ def test_hostile_links_in_a_result_do_not_lead_out_of_the_directory(engine: Engi
     )
     engine.boxship("build", "-o", str(target), context, check=False)
     assert os.listdir(outside) == []
+
+
+def test_files_that_nobody_reads_any_more_are_not_held(engine: Engine, project: Path) -> None:
+    context = write(project, "FROM base\nRUN head -c 20000000 /dev/urandom > /big\n")
+    id = engine.boxship("build", "-q", "-t", "left", context).stdout.strip()
+    assert engine.process is not None
+    descriptors = f"/proc/{engine.process.pid}/fd"
+
+    def pipes() -> int:
+        found = 0
+        for name in os.listdir(descriptors):
+            with contextlib.suppress(FileNotFoundError):
+                found += os.readlink(f"{descriptors}/{name}").startswith("pipe:")
+        return found
+
+    before = pipes()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(engine.socket))
+        client.sendall(f"GET /boxship/build/files?image={id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        until(lambda: pipes() > before, 40)  # it waits for the client now
+    until(lambda: pipes() <= before, 40)
+    engine.docker("rmi", "left")
+    gone = engine.api("GET", f"/boxship/build/files?image={id}")
+    assert gone[0] == 404 and "No such image" in json.dumps(gone[1])
 
 
 @pytest.mark.parametrize(

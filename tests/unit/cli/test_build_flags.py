@@ -1,0 +1,114 @@
+"""What ``build`` takes from the words of ``--secret``, ``--ssh``, ``--output`` and of caches and contexts elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from boxship.cli.building.checking import checked, report
+from boxship.cli.building.outputs import parse_outputs
+from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
+from boxship.cli.building.secrets import secrets_header, sockets
+from boxship.cli.command import ExitError
+
+
+def values(*items: str) -> dict[str, bytes]:
+    document = json.loads(base64.b64decode(secrets_header(items)))
+    return {id: base64.b64decode(value) for id, value in document.items()}
+
+
+def test_a_secret_is_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f").write_bytes(b"\0file\xff")
+    (tmp_path / "by-id").write_bytes(b"by id")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VARIABLE", "value")
+    assert values(f"id=a,src={tmp_path}/f", "id=b,env=VARIABLE") == {"a": b"\0file\xff", "b": b"value"}
+    assert values("id=a,source=f", "type=file,id=b,src=f") == {"a": b"\0file\xff", "b": b"\0file\xff"}
+    assert values("id=VARIABLE", "id=by-id") == {"VARIABLE": b"value", "by-id": b"by id"}
+    assert values("type=env,id=VARIABLE", "type=env,id=x,src=VARIABLE") == {"VARIABLE": b"value", "x": b"value"}
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("x", "invalid field 'x' must be a key=value pair"),
+        ("id=a,type=vault", 'unsupported secret type "vault"'),
+        ("src=a", "secret missing 'id' in 'src=a'"),
+        ("id=a,src=/none/at/all", "failed to read secret a: /none/at/all: no such file or directory"),
+        ("id=a,env=NOT_SET_AT_ALL", "secret a: environment variable NOT_SET_AT_ALL is not set"),
+        ('id="a', "failed to parse csv secret"),
+    ],
+)
+def test_a_wrong_secret_is_explained(item: str, words: str) -> None:
+    with pytest.raises(ExitError) as raised:
+        secrets_header([item])
+    assert words in raised.value.text
+
+
+def test_an_agent_is_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, key = tmp_path / "agent", tmp_path / "key"
+    key.write_text("key")
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(place))
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
+        assert sockets(["default", f"other={place}"]) == {"default": str(place), "other": str(place)}
+    for item, words in (
+        (f"default={key}", "keys in files"),
+        (f"a={key},{key}", "keys in files"),
+        ("a=/x/y", "no socket"),
+    ):
+        with pytest.raises(ExitError) as raised:
+            sockets([item])
+        assert words in raised.value.text
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    with pytest.raises(ExitError) as raised:
+        sockets(["default"])
+    assert "invalid empty ssh agent socket" in raised.value.text
+
+
+def test_an_output_has_a_kind_and_a_place(tmp_path: Path) -> None:
+    def parsed(item: str) -> tuple[str, str, list[str], bool]:
+        (found,) = parse_outputs([item])
+        return found.kind, found.dest, found.names, found.push
+
+    assert parsed(f"{tmp_path}") == ("local", str(tmp_path), [], False)
+    assert parsed(f'"type=local","dest={tmp_path}/a,b"') == ("local", f"{tmp_path}/a,b", [], False)
+    assert parsed(f"type=tar,dest={tmp_path}/t") == ("tar", f"{tmp_path}/t", [], False)
+    assert parsed("type=docker") == ("docker", "", [], False)
+    assert parsed('type=image,"name=a,b",push=true') == ("image", "", ["a", "b"], True)
+    assert parsed("type=registry,name=a") == ("registry", "", ["a"], True)
+
+
+def test_places_that_there_are_not_are_named() -> None:
+    assert cache_sources(["a,b:1", "type=registry,ref=c"]) == ["a", "b:1", "c"]
+    assert named_contexts(["a=docker-image://b"]) == {"a": "docker-image://b"}
+    check_cache_targets(["type=inline"])
+    for function, item in (
+        (cache_sources, "type=gha"),
+        (cache_sources, "type=registry"),
+        (check_cache_targets, "type=registry,ref=x"),
+        (named_contexts, "a"),
+        (named_contexts, "a=https://x"),
+    ):
+        with pytest.raises(ExitError) as raised:
+            function([item])
+        assert item in raised.value.text
+
+
+def test_findings_are_counted_and_a_check_that_broke_off_is_an_error() -> None:
+    one = {"event": "warned", "rule": "R", "message": "m"}
+    assert report([one], "D", "") == "Check complete, 1 warning has been found!\n\nWARNING: R\nm\n"
+    ended = {"event": "checked", "name": "D", "text": "FROM a\r\nX\n"}
+    text, status = checked([{**one, "line": 2, "end_line": 2, "url": "u"}, ended])
+    assert status == 1 and text.endswith(
+        "WARNING: R - u\nm\nD:2\n--------------------\n   1 |     FROM a\n   2 | >>> X\n   3 |\n--------------------\n"
+    )
+    assert checked([ended]) == ("Check complete, no warnings found.\n", 0)
+    for events, words in (([one], "did not say"), ([{"event": "aborted", "message": "why"}], "why")):
+        with pytest.raises(ExitError) as raised:
+            checked(events)
+        assert words in raised.value.text
