@@ -169,6 +169,8 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     gc_policy = collection.parse(config.image_gc)
     os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
     os.makedirs(settings.shims_dir(), mode=0o700, exist_ok=True)
+    for root in (settings.data_root, settings.exec_root):
+        os.makedirs(f"{root}/build", mode=0o700, exist_ok=True)
     os.makedirs(settings.containers_dir(), mode=0o710, exist_ok=True)
     os.chown(settings.containers_dir(), 0, settings.owner[1])
     launcher = Launcher()
@@ -338,6 +340,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         container_rows=lambda: containers.list(backend.ContainerQuery(all=True, size=True)),
         build_cache=builds.cache_usage,
         warnings=exposure_warnings(config),
+        network_warnings=networks.warnings,
     )
     return Services(
         containers=containers,
