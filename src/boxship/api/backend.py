@@ -15,6 +15,7 @@ import msgspec
 
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
+from boxship.spec.boxship.explanation import NetworkExplanation
 from boxship.spec.boxship.referrers import Referrers
 from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
 from boxship.spec.docker.build import BuildOptions
@@ -398,6 +399,9 @@ class Networks(Protocol):
 
     async def disconnect(self, ref: str, request: NetworkDisconnect) -> None:
         """Take a container out of a network, now and at its starts."""
+
+    async def explain(self, target: str) -> NetworkExplanation:
+        """Tell who reaches a port of the host or a container, and through what; raises NotFound."""
 
 
 class VolumeHistory(Protocol):

@@ -26,6 +26,7 @@ class NetworkRoutes:
             Route("POST", "/networks/prune", self.prune, Level.ADMIN, kind),
             Route("POST", "/networks/{id*}/connect", self.connect, Level.OPERATE, kind),
             Route("POST", "/networks/{id*}/disconnect", self.disconnect, Level.OPERATE, kind),
+            Route("GET", "/boxship/networks/explain/{target*}", self.explain, Level.READ, kind),
             Route("GET", "/networks/{id*}", self.inspect, Level.READ, kind),
             Route("DELETE", "/networks/{id*}", self.remove, Level.ADMIN, kind),
         ]
@@ -39,6 +40,10 @@ class NetworkRoutes:
         """GET /networks/{id}."""
         found = await self._networks.inspect(call.params["id"])
         return answers.document(versions.reshape("network", call.version, found))
+
+    async def explain(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/networks/explain/{target}: who reaches a port ("8080", "8080/udp") or a container."""
+        return answers.document(await self._networks.explain(call.params["target"]))
 
     async def create(self, call: Call) -> web.StreamResponse:
         """POST /networks/create."""

@@ -10,13 +10,14 @@ import msgspec
 
 from boxship.base import failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, SystemFailure
-from boxship.engine import networking
+from boxship.engine import explaining, networking
 from boxship.engine.container import Container
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.model import ContainerSpec, State
 from boxship.engine.rows import ContainerRows
 from boxship.engine.start import StartComposer
 from boxship.networks import NetworkService, Sandbox
+from boxship.spec.boxship.explanation import NetworkExplanation
 from boxship.spec.docker.network import (
     EndpointSettings,
     NetworkConnect,
@@ -47,6 +48,10 @@ class ContainerNetworks:
     async def inspect(self, ref: str) -> NetworkInspect:
         """Return one network with its containers."""
         return await self._networks.inspect(ref)
+
+    async def explain(self, target: str) -> NetworkExplanation:
+        """Tell who reaches a port of the host or a container."""
+        return await explaining.explain(self._networks, self._lifecycle.index, target)
 
     async def create(self, request: NetworkCreate) -> NetworkCreated:
         """Make a network."""

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Iterable, Sequence
 
 from boxship.linux import nftables
-from boxship.networks import rules
+from boxship.networks import host_rules, rules
 from boxship.networks.models import PublishedPort
 from boxship.networks.rules import IPV4, IPV6, BridgeRules, Family
 
@@ -128,6 +128,10 @@ class Firewall:
         """Free the sockets; the tables stay."""
         self._nft.close()
         self._changes.close()
+
+    def obstacles(self) -> list[host_rules.Obstacle]:
+        """Return the chains of others that drop packets on the way to this host and to containers."""
+        return host_rules.read(self._nft.run_json, [self.name])
 
     def _table(self, family: Family) -> str:
         return rules.table(

@@ -10,19 +10,22 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from boxship.base import clock, failpoints, ids
 from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, NotFound, SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.linux.netlink import Socket
-from boxship.networks import bridge, catalog, definition, pools
+from boxship.networks import bridge, catalog, definition, inquiry, pools
 from boxship.networks.catalog import Filters, Network
 from boxship.networks.drivers import Driver
 from boxship.networks.drivers.bare import BareDriver
 from boxship.networks.drivers.bridge import BridgeDriver, turn_on_forwarding_v6
 from boxship.networks.drivers.macvlan import IpvlanDriver, MacvlanDriver
+from boxship.networks.explain import Facts
 from boxship.networks.files import DNSDefaults
 from boxship.networks.live import LiveNetwork
-from boxship.networks.models import NamespaceFactory, Sandbox, UserNamespace
+from boxship.networks.models import NamespaceFactory, PublishedPort, Sandbox, UserNamespace
 from boxship.networks.names import NameTable
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
@@ -248,7 +251,27 @@ class NetworkService(Sandboxes):
 
     async def inspect(self, ref: str) -> NetworkInspect:
         """Return one network with its containers; raises NotFound."""
-        return catalog.document(self._find(ref).spec, self._attached)
+        live = self._find(ref)
+        found = catalog.document(live.spec, self._attached)
+        collisions = await inquiry.collisions([live], self._alias)
+        return msgspec.structs.replace(found, warnings=inquiry.warnings(collisions)) if collisions else found
+
+    async def facts(self) -> Facts:
+        """Return what explanations go by."""
+        return await inquiry.facts(list(self._live.values()), self._host, self._alias)
+
+    async def warnings(self) -> builtins.list[str]:
+        """Return what is wrong with the networks as ``docker info`` shows it."""
+        return inquiry.warnings(await inquiry.collisions(list(self._live.values()), self._alias))
+
+    def publishers(self, number: int, protocol: str) -> builtins.list[tuple[str, Sandbox, PublishedPort]]:
+        """Return container ids and sandboxes that publish a port of the host, of any protocol if it is empty."""
+        return [
+            (container_id, sandbox, port)
+            for container_id, sandbox in self._attached.items()
+            for port in sandbox.ports
+            if port.host_port == number and protocol in ("", port.protocol)
+        ]
 
     async def remove(self, ref: str) -> None:
         """Remove a network that no running container is in; raises Forbidden or NotFound."""

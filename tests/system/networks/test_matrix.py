@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from boxship.networks import explain
+
 pytestmark = pytest.mark.system
 
 PLACES = {  # container: its networks
@@ -101,5 +103,48 @@ def test_the_default_bridge_has_ipv6_on_request_and_publishes_on_it(isolated, bi
         assert lab.fetch(web.key, "fd00:17::1", 8080) == "fd00:17::1"
         await service.release(web)
         assert lab.fetch(None, "fd00:17::1", 8080) == "ConnectionRefusedError"
+
+    isolated(scenario)
+
+
+@pytest.mark.row("NET-04", "NET-07", "NET-18", "NET-21", "NET-34")
+def test_published_ports_and_the_hosts_network_are_reached_as_explained(isolated, bindings, in_namespace):
+    """What ``network explain`` says of each place is what packets do; a server in the host's network is there for all."""
+
+    async def scenario(lab):
+        neighbour = lab.neighbour()
+        service = await lab.service()
+        await lab.create(service, "front", "172.20.0.0/24")
+        await lab.create(service, "shut", "172.22.0.0/24", internal=True)
+        places = bindings(":8080:80/tcp", "127.0.0.1:8081:80/tcp", "192.0.2.1:8082:80/tcp", ":8080:80/udp")
+        web = await lab.attach(service, "web", "front", port_bindings=places)
+        boxes = {name: await lab.attach(service, f"in-{name}", name) for name in ("front", "shut", "bridge")}
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            lab.serve(web.key, 80, kind)
+        lab.serve(None, 9000)  # what a container in the host's network does
+        clients = {
+            "the host": (None, "192.0.2.1"),
+            "loopback of the host": (None, "127.0.0.1"),
+            "the LAN": (neighbour, "192.0.2.1"),
+            **{f"containers of {name}": (box.key, "192.0.2.1") for name, box in boxes.items()},
+        }
+        facts = await service.facts()
+        ways = [explain.published(port, web, facts) for port in web.ports]
+        (own,) = explain.own_address(web.endpoints[0], web, facts)
+        wrong = []
+        for who, (where, address) in clients.items():
+            probes, said = [], []
+            for port, way in zip(web.ports, ways, strict=True):
+                probes.append((address, port.host_port, port.protocol))
+                said.append(way)
+            if who != "loopback of the host":
+                probes.append((web.endpoints[0].address, 80, "tcp"))
+                said.append(own)
+            expected = [next(reach.reached == "yes" for reach in way.reach if reach.who == who) for way in said]
+            probes = [(*probe, answer) for probe, answer in zip(probes, expected, strict=True)]
+            probes.append((address, 9000, "tcp", who != "containers of shut"))
+            found = in_namespace(where, lambda probes=probes: answers(probes))
+            wrong += [(who, *probe) for probe, answer in zip(probes, found, strict=True) if answer is not probe[3]]
+        assert wrong == []
 
     isolated(scenario)

@@ -81,6 +81,7 @@ COMMANDS = {
     "network connect": ("network", "Connect a container to a network"),
     "network create": ("network", "Create a network"),
     "network disconnect": ("network", "Disconnect a container from a network"),
+    "network explain": ("network", "Tell who reaches a port or a container, through which rule, and why not"),
     "network inspect": ("inspect", "Display detailed information on one or more networks"),
     "network ls": ("network", "List networks"),
     "network prune": ("prune", "Remove all unused networks"),

@@ -1,4 +1,4 @@
-"""``network ls``, ``create``, ``rm``, ``connect`` and ``disconnect``."""
+"""``network ls``, ``create``, ``rm``, ``connect``, ``disconnect``, and our own ``explain``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from boxship.cli.options.checks import check_label, check_link
 from boxship.cli.options.document import pairs
 from boxship.cli.options.networks import endpoint
 from boxship.cli.table import Listing, short_id
+from boxship.client import jsontext
 from boxship.client.engine import filters_text, quote
 from boxship.client.errors import ApiError, NotFoundError
 
@@ -64,6 +65,7 @@ CONNECT_FLAGS = (
     Flag("link-local-ip", "strings", "Add a link-local address for the container"),
 )
 DISCONNECT_FLAGS = (Flag("force", "bool", "Force the container to disconnect from a network", short="f"),)
+EXPLAIN_FLAGS = (Flag("json", "bool", "Print the answer of the engine as JSON"),)
 RM_FLAGS = (Flag("force", "bool", "Do not error if the network does not exist", short="f"),)
 
 
@@ -240,10 +242,18 @@ def disconnect(session: Session, values: Values) -> int:
     return 0
 
 
+def explain(session: Session, values: Values) -> int:
+    """Tell who reaches a port of the host or a container."""
+    found = session.engine.json("GET", f"/boxship/networks/explain/{quote(values.arguments[0], safe='/')}")
+    session.line(jsontext.dumps(found) if values.is_set("json") else found["Text"])
+    return 0
+
+
 COMMANDS = {
     "network ls": Command("[OPTIONS]", ls, LS_FLAGS),
     "network create": Command("[OPTIONS] NETWORK", create, CREATE_FLAGS, least=1, most=1),
     "network rm": Command("NETWORK [NETWORK...]", remove, RM_FLAGS, least=1, most=None),
+    "network explain": Command("[OPTIONS] PORT[/PROTOCOL]|CONTAINER", explain, EXPLAIN_FLAGS, least=1, most=1),
     "network connect": Command("[OPTIONS] NETWORK CONTAINER", connect, CONNECT_FLAGS, least=2, most=2),
     "network disconnect": Command("[OPTIONS] NETWORK CONTAINER", disconnect, DISCONNECT_FLAGS, least=2, most=2),
 }

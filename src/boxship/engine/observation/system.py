@@ -62,6 +62,7 @@ class SystemService:
         container_rows: Callable[[], Awaitable[list[ContainerSummary]]],
         build_cache: Callable[[], Awaitable[list[BuildCacheItem]]],
         warnings: Sequence[str] = (),
+        network_warnings: Callable[[], Awaitable[list[str]]],
     ) -> None:
         """``warnings`` are further ones of ``info``, about what the daemon does beside the engine."""
         self._settings = settings
@@ -75,6 +76,7 @@ class SystemService:
         self._container_rows = container_rows
         self._build_cache = build_cache
         self._warnings = warnings
+        self._network_warnings = network_warnings
 
     async def version(self) -> Version:
         """Return versions of the engine and its parts; Python's stands where clients print Go's."""
@@ -114,6 +116,7 @@ class SystemService:
         states = [container.status.state for container in self._index]
         images = await self._images.list(all=True, filters={}, shared_size=False, digests=False)
         found = await asyncio.to_thread(registry.scan, settings.cdi_spec_dirs)
+        warnings = [*self._warnings, *await self._network_warnings()]
         return {
             "ID": engine_id(self._instance),
             "Containers": len(states),
@@ -200,7 +203,7 @@ class SystemService:
             "SecurityOptions": self._security_options(),
             "CDISpecDirs": settings.cdi_spec_dirs,
             "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in sorted(found.devices)] or None,
-            "Warnings": [*host.warnings(), *self._warnings, *(f"CDI: {error}" for error in found.errors)] or None,
+            "Warnings": [*host.warnings(), *warnings, *(f"CDI: {error}" for error in found.errors)] or None,
         }
 
     def _security_options(self) -> list[str]:

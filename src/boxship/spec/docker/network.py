@@ -74,6 +74,7 @@ class NetworkInspect(msgspec.Struct, frozen=True, kw_only=True, rename="pascal")
     containers: dict[str, NetworkContainer] = {}
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET  # ours: what overlaps its subnets since
 
 
 class ConfigReference(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
