@@ -100,7 +100,7 @@ def unpack(data: bytes, place: Path, kind: str) -> None:
         finally:
             tree.clear(fd)
     assert digest(place / "out") == outside
-    assert descriptors() == open_before
+    assert descriptors() <= open_before  # fewer: what earlier tests left was collected meanwhile
     assert sorted(entry.name for entry in os.scandir(place)) == ["in", "out"]
 
 
