@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def test_a_meter_that_keeps_its_files_reads_them_anew_and_closes_them(tmp_path: 
     directory.mkdir()
     (directory / "memory.current").write_text("4096\n")
     (directory / "memory.max").write_text("max\n")
+    gc.collect()  # what earlier tests left behind is not this one's
     before = len(os.listdir("/proc/self/fd"))
     meter = Meter(CgroupV2("/x", str(tmp_path)), os.getpid(), ProcessorTime(), keep=True)
     assert meter.read().cgroup["memory"]["usage"] == 4096
@@ -45,6 +47,7 @@ def test_a_meter_that_keeps_its_files_reads_them_anew_and_closes_them(tmp_path: 
 def test_a_meter_without_room_for_files_opens_them_each_time(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x/memory.current").write_text("4096\n")
+    gc.collect()  # what earlier tests left behind is not this one's
     before = len(os.listdir("/proc/self/fd"))
     meter = Meter(CgroupV2("/x", str(tmp_path)), None, ProcessorTime(), keep=False)
     assert meter.read().cgroup["memory"]["usage"] == 4096
