@@ -70,6 +70,23 @@ async def open_context(
         yield files, dockerfile
 
 
+def named(options: BuildOptions, files: Tree) -> dict[str, Tree]:
+    """Take the files of further contexts out of the one that brought them; return them by name. Raises InvalidInput."""
+    found: dict[str, Tree] = {}
+    for name, value in options.build_contexts.items():
+        scheme, has_scheme, _ = value.partition("://")
+        if has_scheme and scheme != "docker-image":
+            raise InvalidInput(f"unsupported context source {scheme} for {name}")
+        if not has_scheme:
+            try:
+                if not isinstance(files, Archive) or not clean(value):
+                    raise FileNotFoundError(value)
+                found[name] = files.detach(clean(value))
+            except OSError as exc:
+                raise InvalidInput(f"the files of the context {name} did not come with the build") from exc
+    return found
+
+
 def is_git(remote: str) -> bool:
     """Return whether a remote is a repository, as Docker tells it."""
     return _GIT.match(remote) is not None

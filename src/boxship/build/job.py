@@ -71,7 +71,7 @@ class Job:
             )
             opened = contexts.open_context(self._options, context, session.scratch)
             files, text = await stack.enter_async_context(opened)
-            session.contexts[""] = files
+            session.contexts = {"": files, **contexts.named(self._options, files)}
             session.epoch_ns = epoch_ns(self._options)
             planned = await plan(text, self._options, self._resolve)
             if self._options.check:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import io
 import json
 import os
 import socket
 import subprocess
 import tarfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -279,7 +281,8 @@ def test_files_that_nobody_reads_any_more_are_not_held(engine: Engine, project: 
         (("--call", "outline"), "unsupported method outline"),
         (("--cache-to", "type=local,dest=x"), "only type=inline is supported"),
         (("--cache-from", "type=local,src=x"), "only images (NAME or type=registry,ref=NAME) are supported"),
-        (("--build-context", "x=/tmp"), "only images (docker-image://NAME) are supported"),
+        (("--build-context", "x=https://x/y.git"), "only directories and images (docker-image://NAME) are supported"),
+        (("--build-context", "x=/nowhere"), "/nowhere is no directory"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_built(
@@ -320,8 +323,48 @@ def test_flags_say_what_is_built_and_what_the_cache_may_give(engine: Engine, pro
     assert squash.returncode == 1 and "squash is only supported with experimental mode" in squash.stderr
 
 
-def test_a_context_of_ones_own_stands_for_an_image(engine: Engine, project: Path) -> None:
-    context = write(project, "FROM other\nCOPY --from=second /bin/busybox /copied\nRUN test -f /copied && echo both\n")
-    contexts = ("--build-context", "other=docker-image://base", "--build-context", "second=docker-image://base")
-    done = engine.boxship("build", "--progress", "plain", *contexts, context)
-    assert " both\n" in done.stderr
+def test_a_context_of_ones_own_stands_for_an_image_or_a_directory(engine: Engine, project: Path) -> None:
+    other = project.parent / "other"
+    (other / "deep").mkdir(parents=True)
+    (other / "deep/file").write_text("from elsewhere\n")
+    (other / "deep/out.log").write_text("ignored")
+    (other / ".dockerignore").write_text("**/*.log\n")
+    os.link(other / "deep/file", other / "linked")
+    (project / "own").write_text("own\n")
+    context = write(
+        project,
+        "FROM system\nCOPY --from=second /bin/busybox /copied\nCOPY --from=files . /files/\nCOPY . /all/\n"
+        "RUN --mount=type=bind,from=files,target=/m test -f /copied && cat /m/deep/file && ls -a /all /files/*\n",
+    )
+    images = ("--build-context", "system=docker-image://base", "--build-context", "second=docker-image://base")
+    arguments = ("--progress", "plain", *images, "--build-context", f"files={other}")
+    first = engine.boxship("build", *arguments, context).stderr
+    lines = [line.split(" ", 2)[2] for line in first.splitlines() if line.startswith("#") and line.count(" ") > 1]
+    assert "from elsewhere" in lines and "own" in lines and "/files/linked" in lines
+    assert "out.log" not in first and "boxship-context" not in first
+    assert engine.boxship("build", *arguments, context).stderr.count("CACHED") == 4
+    (other / "deep/file").write_text("changed\n")
+    assert "changed" in engine.boxship("build", *arguments, context).stderr
+    write(project, "FROM files\n")
+    base = engine.boxship("build", *arguments, context, check=False)
+    assert base.returncode == 1 and "the context files is a directory, a stage begins with an image" in base.stderr
+    alone = engine.boxship("build", *arguments, "-", input="FROM files\n", check=False)
+    assert alone.returncode == 1 and "needs a directory as PATH" in alone.stderr
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "/", "Dockerfile", "missing", "git://x/y.git"])
+def test_a_context_that_did_not_come_is_an_error(engine: Engine, value: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry, text = tarfile.TarInfo("Dockerfile"), b"FROM base\nCOPY --from=x . /\n"
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(engine.socket))
+    contexts = urllib.parse.quote(json.dumps({"x": value}))
+    connection.request("POST", f"/boxship/build?buildcontexts={contexts}", archive.getvalue())
+    answer = connection.getresponse()
+    body = answer.read().decode()
+    connection.close()
+    assert answer.status == 400 and ("did not come with the build" in body or "unsupported context source" in body)

@@ -157,12 +157,12 @@ class _Planner:
             inputs = Inputs(self._graph, self._options)
             image = copying.context_image(self._options, reference)
             if image is None:
-                config, result = ContainerConfig(), inputs.context(reference)
-            else:
-                found = await self._base(image, platform, source.label)
-                self._check_platform(source, image, found.platform, platform)
-                config, base, platform = found.config, found.id, found.platform or platform
-                result = inputs.image(image, found, self._name(source, 1, source.begin))
+                wrong = InvalidInput(f"the context {reference} is a directory, a stage begins with an image")
+                raise located(self._file, source.begin, wrong)
+            found = await self._base(image, platform, source.label)
+            self._check_platform(source, image, found.platform, platform)
+            config, base, platform = found.config, found.id, found.platform or platform
+            result = inputs.image(image, found, self._name(source, 1, source.begin))
         self._scopes[source.index] = scope
         first = _step(Numbered(source.number, source.begin), source.index, config, result.id)
         working = _Working(self, source, scope, platform, _begun(config), result, first)

@@ -7,6 +7,7 @@ So an archive can neither leave its tree nor reach any file of this host, and a 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 import tempfile
@@ -61,6 +62,19 @@ class Archive:
             children = self.node(directory).children
             if children is not None:
                 children.pop(name, None)
+
+    def detach(self, path: str) -> Archive:
+        """Take a directory out and return it as a tree of its own, which lives as long as this one.
+
+        Raises FileNotFoundError, NotADirectoryError.
+        """
+        node = self.node(path)
+        if node.children is None:
+            raise NotADirectoryError(20, "Not a directory", path)
+        self.remove(path)
+        part = copy.copy(self)
+        part._root = node
+        return part
 
     # node.Tree
 

@@ -12,11 +12,13 @@ from boxship.cli.command import STDIN, ExitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from boxship.spec.docker.ignorefile import Patterns
 
 DOCKERFILE = "Dockerfile"
+IGNORE = ".dockerignore"
+_NONE: Mapping[str, str] = {}
 _MAGIC = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 _PIECE = 1 << 18
 _REMOTE = ("http://", "https://", "git://", "github.com/", "git@")
@@ -36,8 +38,13 @@ class Context:
         self.dockerfile = dockerfile
 
 
-def open_context(argument: str, file: str) -> Context:
-    """Return the context that ``argument`` and ``--file`` mean. Raises ExitError."""
+def open_context(argument: str, file: str, others: Mapping[str, str] = _NONE) -> Context:
+    """Return the context that ``argument`` and ``--file`` mean. Raises ExitError.
+
+    ``others`` are further directories that travel along, by the name that they have in the archive.
+    """
+    if others and not os.path.isdir(argument):
+        raise ExitError("--build-context with a directory needs a directory as PATH")
     if argument == "-":
         if file == "-":
             raise ExitError("invalid argument: can't use stdin for both build context and dockerfile")
@@ -45,7 +52,7 @@ def open_context(argument: str, file: str) -> Context:
     if is_remote(argument) and not os.path.isdir(argument):
         return Context(remote=argument, dockerfile=file)
     if os.path.isdir(argument):
-        return _from_directory(argument, file)
+        return _from_directory(argument, file, others)
     if os.path.lexists(argument):
         raise ExitError(f"unable to prepare context: context must be a directory: {os.path.abspath(argument)}")
     raise ExitError(f'unable to prepare context: path "{argument}" not found')
@@ -88,8 +95,8 @@ def _is_tar(head: bytes) -> bool:
     return stored == sum(head[:148]) + 8 * 32 + sum(head[156:512])
 
 
-def _from_directory(path: str, file: str) -> Context:
-    from boxship.cli.building.packing import pack
+def _from_directory(path: str, file: str, others: Mapping[str, str]) -> Context:
+    from boxship.cli.building.packing import Part, pack
 
     root = os.path.realpath(path)
     added: dict[str, bytes] = {}
@@ -101,8 +108,10 @@ def _from_directory(path: str, file: str) -> Context:
         if outside:
             added[name] = outside
         beside = (os.path.realpath(file) if outside else os.path.join(root, name)) + ".dockerignore"
-    ignored = _ignored(root, beside, name)
-    return Context(body=pack(root, ignored, added), dockerfile=name)
+    parts = [Part(root, _ignored((beside, os.path.join(root, IGNORE)), (name, IGNORE)))]
+    for prefix, other in others.items():
+        parts.append(Part(other, _ignored((os.path.join(other, IGNORE),)), f"{prefix}/"))
+    return Context(body=pack(parts, added), dockerfile=name)
 
 
 def _dockerfile(root: str, file: str) -> tuple[str, bytes]:
@@ -136,19 +145,19 @@ def _alias() -> str:
     return f".dockerfile.{os.urandom(10).hex()}"
 
 
-def _ignored(root: str, beside: str, dockerfile: str) -> Patterns | None:
-    """Return what the context leaves out; the Dockerfile and the list itself always go along. Raises ExitError."""
+def _ignored(lists: Sequence[str], kept: Sequence[str] = ()) -> Patterns | None:
+    """Return what the first of ``lists`` that there is leaves out; ``kept`` always go along. Raises ExitError."""
     from boxship.spec.docker.ignorefile import Patterns
 
-    for path in (beside, os.path.join(root, ".dockerignore")):
+    for path in lists:
         try:
             with open(path, "rb") as file:
                 text = file.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
-        kept = f"\n!{dockerfile}\n!.dockerignore\n".encode("utf-8", "surrogateescape")
+        exceptions = "".join(f"\n!{name}" for name in kept)
         try:
-            return Patterns.parse(text + kept)
+            return Patterns.parse(text + f"{exceptions}\n".encode("utf-8", "surrogateescape"))
         except ValueError as exc:
             raise ExitError(f"error checking context: '{exc}'") from exc
     return None

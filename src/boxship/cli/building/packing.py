@@ -11,12 +11,12 @@ import stat
 
 from boxship.cli.command import ExitError
 from boxship.snapshots import tree
-from boxship.snapshots.tar_reader import BLOCK, REGULAR, Entry
+from boxship.snapshots.tar_reader import BLOCK, DIRECTORY, LINK, REGULAR, Entry
 from boxship.snapshots.tar_writer import TarWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from boxship.spec.docker.ignorefile import Patterns
 
@@ -24,21 +24,40 @@ _PIECE = 1 << 18
 _CAPABILITY = "security.capability"
 
 
-def pack(path: str, ignored: Patterns | None, added: Mapping[str, bytes]) -> Iterator[bytes]:
-    """Yield the archive of the directory ``path`` in pieces; files ``added`` by name come first.
+class Part:
+    """A directory without what is ``ignored``; ``prefix`` is put before its names, "" or ending in a slash."""
+
+    __slots__ = ("ignored", "path", "prefix")
+
+    def __init__(self, path: str, ignored: Patterns | None, prefix: str = "") -> None:
+        self.path = path
+        self.ignored = ignored
+        self.prefix = prefix
+
+
+def pack(parts: Sequence[Part], added: Mapping[str, bytes]) -> Iterator[bytes]:
+    """Yield the archive of directories in pieces; files ``added`` by name come first, in place of those of the first part.
 
     Raises ExitError for a file that can't be read.
     """
     out = _Pieces()
     writer = _RootsTar(out)
     _add(writer, out, added)
-    try:
-        with tree.opened(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as top:
-            for _ in _walk(writer, top, "", ignored, set(added)):
-                if out.size >= _PIECE:
-                    yield out.take()
-    except OSError as exc:
-        raise ExitError(f"error checking context: can't stat '{exc.filename or path}': {exc.strerror}") from exc
+    taken = set(added)
+    for part in parts:
+        writer = _RootsTar(out, part.prefix)  # links lead to names of the same part
+        if part.prefix:
+            writer.add(Entry("", DIRECTORY, 0o755))
+        try:
+            with tree.opened(os.open(part.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as top:
+                for _ in _walk(writer, top, "", part.ignored, taken):
+                    if out.size >= _PIECE:
+                        yield out.take()
+        except OSError as exc:
+            raise ExitError(
+                f"error checking context: can't stat '{exc.filename or part.path}': {exc.strerror}"
+            ) from exc
+        taken = set()
     writer.finish()
     yield out.take()
 
@@ -77,14 +96,18 @@ class _Pieces:
 
 
 class _RootsTar(TarWriter):
-    """All files belong to root."""
+    """All files belong to root, and their names begin with ``prefix``."""
 
-    def __init__(self, out: _Pieces) -> None:
+    def __init__(self, out: _Pieces, prefix: str = "") -> None:
         super().__init__(out)
         self.sink = out
+        self._prefix = prefix
 
     def add(self, entry: Entry) -> None:
         entry.uid = entry.gid = 0
+        entry.name = self._prefix + entry.name
+        if entry.type == LINK:
+            entry.linkname = self._prefix + entry.linkname
         super().add(entry)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
+from boxship.cli.building.places import cache_sources, check_cache_targets
 from boxship.cli.building.secrets import sockets
 from boxship.cli.command import ExitError
 from boxship.cli.options.document import pairs, ulimits
@@ -13,10 +13,11 @@ from boxship.client.engine import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from boxship.cli.flags import Values
 
+_NONE: Mapping[str, str] = {}
 _NUMBERS = {
     "memory": "memory",
     "memory-swap": "memswap",
@@ -37,11 +38,17 @@ _SWITCHES = {"quiet": "q", "no-cache": "nocache", "pull": "pull", "force-rm": "f
 
 
 def build_query(
-    values: Values, *, dockerfile: str, remote: str, names: Sequence[str] = (), is_local: bool = True
+    values: Values,
+    *,
+    dockerfile: str,
+    remote: str,
+    names: Sequence[str] = (),
+    contexts: Mapping[str, str] = _NONE,
+    is_local: bool = True,
 ) -> str:
     """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat.
 
-    ``names`` are more names for the image; ``is_local``: the engine is on this host. Raises ExitError.
+    ``names`` are more names for the image; ``contexts`` are images and names in the archive by name; ``is_local``: the engine is on this host. Raises ExitError.
     """
     found: list[tuple[str, str]] = [("version", "1")]
     found.extend(("t", tag) for tag in (*values.many("tag"), *names))
@@ -67,8 +74,8 @@ def build_query(
     check_cache_targets(values.many("cache-to"))
     if sources:
         found.append(("cachefrom", jsontext.dumps(sources)))
-    if values.many("build-context"):
-        found.append(("buildcontexts", jsontext.dumps(named_contexts(values.many("build-context")))))
+    if contexts:
+        found.append(("buildcontexts", jsontext.dumps(dict(contexts))))
     if values.many("ssh"):
         if not is_local:
             raise ExitError("--ssh needs an engine on this host: the agent's socket is shown to its containers")

@@ -8,6 +8,7 @@ from time import monotonic
 from boxship.cli.building.context import open_context
 from boxship.cli.building.flags import FLAGS
 from boxship.cli.building.outputs import Output, parse_outputs, push, write_output
+from boxship.cli.building.places import in_archive, named_contexts
 from boxship.cli.building.query import build_query
 from boxship.cli.building.secrets import HEADER, secrets_header
 from boxship.cli.command import STDERR, STDOUT, Command, ExitError, write
@@ -51,8 +52,18 @@ def run(session: Session, values: Values) -> int:
         headers[HEADER] = secrets_header(values.many("secret"))
     names = [name for each in outputs for name in each.names]
     is_local = session.endpoint.host.startswith("unix://")
-    context = open_context(values.arguments[0], values.text("file"))
-    query = build_query(values, dockerfile=context.dockerfile, remote=context.remote, names=names, is_local=is_local)
+    contexts = named_contexts(values.many("build-context"))
+    prefixes = in_archive(contexts)
+    others = {prefix: contexts[name] for name, prefix in prefixes.items()}
+    context = open_context(values.arguments[0], values.text("file"), others)
+    query = build_query(
+        values,
+        dockerfile=context.dockerfile,
+        remote=context.remote,
+        names=names,
+        contexts={**contexts, **prefixes},
+        is_local=is_local,
+    )
     body: Iterator[bytes] | bytes = b""
     if context.body is not None:
         body = _compressed(context.body) if values.is_set("compress") else context.body
