@@ -24,15 +24,20 @@ def assemble(root_fd: int, tree_fds: list[int], targets: list[dict[str, Any]]) -
     The process is in a mount namespace of its own afterwards. Raises OSError.
     """
     namespaces.unshare(namespaces.CLONE_NEWNS)
-    # What the host unmounts disappears here too, and nothing goes the other way.
-    mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
     here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    mount.move_mount(root_fd, here)
+    _attach(root_fd, here)
     os.close(here)
     for tree_fd, target in zip(tree_fds, targets, strict=True):
         target_fd = places.find_or_make(root_fd, target["path"], directory=target["directory"])
-        mount.move_mount(tree_fd, target_fd)
+        _attach(tree_fd, target_fd)
         os.close(target_fd)
+
+
+def _attach(tree_fd: int, target_fd: int) -> None:
+    # What the host unmounts disappears here too, and nothing goes the other way: not even through a part attached
+    # before, which is a copy of a mount that the host may share.
+    mount.mount(None, "/", None, mount.MS_REC | mount.MS_SLAVE)
+    mount.move_mount(tree_fd, target_fd)
 
 
 def keep_until_closed(keep: socket.socket) -> None:

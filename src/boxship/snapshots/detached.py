@@ -3,9 +3,10 @@
 import errno
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from boxship.linux import fscontext, mount
+from boxship.linux import fscontext, mount, namespaces
 from boxship.snapshots import tree
 
 _TOO_OLD = frozenset((errno.ENOSYS, errno.EINVAL, errno.E2BIG))
@@ -26,14 +27,15 @@ def bind(path: str, *, writable: bool) -> int:
 def overlay(lower: Sequence[str], place: str, upper: str | None = None, work: str | None = None) -> int:
     """Return an overlay mount of the directories, the topmost first; read-only without ``upper``. Raises OSError.
 
-    Kernels before 6.5 get it mounted at the directory ``place`` for a moment.
+    Kernels before 6.5 get it mounted at the directory ``place`` for a moment, in a mount namespace of its own.
     """
     try:
         return _by_context(lower, upper, work)
     except OSError as exc:
         if exc.errno not in _TOO_OLD:
             raise
-    return _by_path(lower, place, upper, work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_by_path, lower, place, upper, work).result()
 
 
 def _by_context(lower: Sequence[str], upper: str | None, work: str | None) -> int:
@@ -50,7 +52,12 @@ def _by_context(lower: Sequence[str], upper: str | None, work: str | None) -> in
 
 
 def _by_path(lower: Sequence[str], place: str, upper: str | None, work: str | None) -> int:
-    """Mount with mount(2), whose options fit on one page: directories are named by short-lived descriptors."""
+    """Mount with mount(2), whose options fit on one page: directories are named by short-lived descriptors.
+
+    The thread that calls it is in a mount namespace of its own afterwards, so that nobody else meets the mount.
+    """
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    mount.mount(None, "/", None, mount.MS_REC | mount.MS_PRIVATE)
     with ExitStack() as stack:
 
         def name(path: str) -> str:
@@ -63,6 +70,7 @@ def _by_path(lower: Sequence[str], place: str, upper: str | None, work: str | No
             options += [f"upperdir={name(upper)}", f"workdir={name(work)}"]
         mount.mount("overlay", place, "overlay", 0 if upper is not None else mount.MS_RDONLY, ",".join(options))
         try:
-            return tree.open_root(place)
+            # A copy, since what is unmounted can be attached nowhere, and "..", walked in it, ends in EAGAIN.
+            return bind(place, writable=True)
         finally:
             mount.umount2(place, mount.MNT_DETACH | mount.UMOUNT_NOFOLLOW)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import tarfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,22 +16,43 @@ import pytest
 from boxship.engine.model import ResolvedMount
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.rootfs import trees
-from boxship.linux import fs
-from boxship.snapshots import OverlaySnapshotter
+from boxship.linux import fs, mount
+from boxship.snapshots import OverlaySnapshotter, Snapshotter, VfsSnapshotter, detached
 from boxship.store import Store
 
 pytestmark = pytest.mark.system
 
 
-@pytest.fixture(params=["this kernel", "before 6.15"])
+@pytest.fixture(params=["this kernel", "before 6.15", "before 6.5"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "before 6.15":
+    if request.param != "this kernel":
 
         def attach(*_: object) -> None:
             raise trees.TooOld
 
         monkeypatch.setattr(trees, "attach", attach)
+    if request.param == "before 6.5":
+
+        def unknown_option(*_: object) -> int:
+            raise OSError(errno.EINVAL, "fsconfig: Invalid argument")
+
+        monkeypatch.setattr(detached, "_by_context", unknown_option)
     return request.param
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A directory in a mount that others share, as all of a host with systemd is."""
+    place = tmp_path / "shared"
+    place.mkdir()
+    mount.mount(str(place), str(place), None, mount.MS_BIND)
+    mount.mount(None, str(place), None, mount.MS_SHARED)
+    yield place
+    mount.umount2(str(place), mount.MNT_DETACH)
+
+
+def mounts_below(path: Path) -> int:
+    return Path("/proc/self/mountinfo").read_text().count(f" {path}/")
 
 
 def layer() -> io.BytesIO:
@@ -58,8 +81,11 @@ def write(root_fd: int, path: str, text: str) -> None:
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("writable", [False, True])
-def test_a_stopped_containers_mounts_are_in_their_places(tmp_path: Path, writable: bool) -> None:
-    volume, inner, hosts = tmp_path / "volume", tmp_path / "inner", tmp_path / "hosts"
+@pytest.mark.parametrize("driver", [OverlaySnapshotter, VfsSnapshotter])
+def test_a_stopped_containers_mounts_are_in_their_places_and_on_no_others(
+    shared: Path, driver: type[OverlaySnapshotter | VfsSnapshotter], writable: bool
+) -> None:
+    volume, inner, hosts = shared / "volume", shared / "inner", shared / "hosts"
     volume.mkdir()
     inner.mkdir()
     (inner / "deep").write_text("deep")
@@ -73,8 +99,8 @@ def test_a_stopped_containers_mounts_are_in_their_places(tmp_path: Path, writabl
     namespace = os.readlink("/proc/self/ns/mnt")
 
     async def main() -> None:
-        store = Store(str(tmp_path / "boxship.db"))
-        snapshotter = OverlaySnapshotter(str(tmp_path / "overlay2"), store)
+        store = Store(str(shared / "boxship.db"))
+        snapshotter: Snapshotter = driver(str(shared / driver.name), store)
         snapshotter.prepare("base", None)
         snapshotter.apply("base", layer())
         snapshotter.commit("image", "base")
@@ -97,6 +123,7 @@ def test_a_stopped_containers_mounts_are_in_their_places(tmp_path: Path, writabl
                 with pytest.raises(OSError, match="Read-only"):
                     write(root_fd, "data/x/inner/new", "")
                 write(root_fd, "data/new", "on the volume")
+                assert mounts_below(shared) == 0
                 if writable:
                     write(root_fd, "etc/new", "in the layer")
                 else:
@@ -117,4 +144,4 @@ def test_a_stopped_containers_mounts_are_in_their_places(tmp_path: Path, writabl
     assert (volume / "new").read_text() == "on the volume"
     assert sorted(os.listdir(inner)) == ["deep"]
     assert os.readlink("/proc/self/ns/mnt") == namespace
-    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+    assert mounts_below(shared) == 0

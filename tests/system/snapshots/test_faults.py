@@ -1,5 +1,6 @@
 """Full disks, killed processes, stale mounts."""
 
+import errno
 import io
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from boxship.base.errors import BoxshipError, SystemFailure
 from boxship.content import ContentStore
-from boxship.linux import mount
+from boxship.linux import fs, mount
 from boxship.snapshots import OverlaySnapshotter, VfsSnapshotter, detached, open_snapshotter, tree
 from boxship.store import Store
 
@@ -201,8 +202,9 @@ def test_f10_stale_mounts_are_taken_away_and_used_ones_left(tmp_path: Path) -> N
         rootfs = snapshotter.rootfs(key)
         lower = rootfs["lower"]
         assert isinstance(lower, list)
-        tree_fd = detached.overlay(lower, "", str(rootfs["upper"]), str(rootfs["work"]))
-        place_fd = tree.open_root(str(rootfs["target"]))
+        target = str(rootfs["target"])
+        tree_fd = detached.overlay(lower, target, str(rootfs["upper"]), str(rootfs["work"]))
+        place_fd = tree.open_root(target)
         mount.move_mount(tree_fd, place_fd)
         os.close(place_fd)
         os.close(tree_fd)
@@ -246,17 +248,27 @@ def test_graph_data_names_the_directories_that_hold_the_files(tmp_path: Path) ->
     store.close()
 
 
-def test_old_kernels_mount_by_path(tmp_path: Path) -> None:
+def test_old_kernels_mount_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown_option(*_: object) -> int:
+        raise OSError(errno.EINVAL, "fsconfig: Invalid argument")
+
+    monkeypatch.setattr(detached, "_by_context", unknown_option)
+    namespace = os.readlink("/proc/thread-self/ns/mnt")
     for name in ("one", "two", "upper", "work", "place"):
         (tmp_path / name).mkdir()
     (tmp_path / "one/f").write_bytes(b"1")
     (tmp_path / "two/g").write_bytes(b"2")
+    (tmp_path / "two/link").symlink_to("/../f")
     lower = [str(tmp_path / "one"), str(tmp_path / "two")]
     for upper, work in ((None, None), (str(tmp_path / "upper"), str(tmp_path / "work"))):
-        fd = detached._by_path(lower, str(tmp_path / "place"), upper, work)
-        assert {"f", "g"} <= set(os.listdir(fd))
-        os.close(fd)
+        with tree.opened(detached.overlay(lower, str(tmp_path / "place"), upper, work)) as tree_fd:
+            assert mounts_below(tmp_path) == 0
+            with tree.opened(os.open(".", tree.DIRECTORY, dir_fd=tree_fd)) as root_fd:
+                assert {"f", "g"} <= set(os.listdir(root_fd))
+                with open(fs.openat2(root_fd, "link", os.O_RDONLY, resolve=fs.RESOLVE_IN_ROOT)) as file:
+                    assert file.read() == "1"
     assert mounts_below(tmp_path) == 0
+    assert os.readlink("/proc/thread-self/ns/mnt") == namespace
 
 
 @pytest.mark.row("IMG-04")

@@ -21,7 +21,7 @@ from boxship.runtime import places
 from boxship.snapshots import Snapshotter, tree
 
 _CLONE = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC
-_NO_MOUNTS_ON_DETACHED = (errno.EINVAL, errno.EPERM)  # before Linux 6.15
+_NO_MOUNTS_ON_DETACHED = (errno.EINVAL, errno.EPERM, errno.ENOSYS)  # before Linux 6.15
 
 
 Assemble = Callable[[int, Sequence[UnattachedMount]], socket.socket]
@@ -106,6 +106,8 @@ def attach(root_fd: int, part: UnattachedMount, wanted: ResolvedMount) -> None:
     """Attach one mount below the unattached root. Raises TooOld where the kernel does not do that."""
     try:
         with tree.opened(_target(root_fd, wanted)) as target_fd:
+            # Parts are copies of mounts that the host may share: what is attached in them must not appear there.
+            mount.mount_setattr(root_fd, 0, 0, recursive=True, propagation=mount.MS_SLAVE)
             mount.move_mount(part.tree_fd, target_fd)
     except OSError as exc:
         if exc.errno in _NO_MOUNTS_ON_DETACHED:
