@@ -19,6 +19,7 @@ import pytest
 
 from harness.engine import Engine
 from harness.images import import_busybox
+from harness.registry import PeerRegistry
 from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -220,6 +221,45 @@ def test_the_result_is_an_archive_that_can_be_loaded(engine: Engine, project: Pa
     assert "Loaded image: archived:latest" in engine.docker("load", "-i", str(target)).stdout
     engine.boxship("build", "-o", "type=image,name=named:1", "--load", context)
     assert engine.docker("image", "inspect", "named:1", "-f", "{{.Id}}").stdout == id.read_text() + "\n"
+
+
+def test_the_result_goes_to_a_registry(engine: Engine, project: Path) -> None:
+    context = write(project, RESULT)
+    try:
+        registry = PeerRegistry(engine.namespace)
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    try:
+        name = f"{registry.host}/pushed:1"
+        id = engine.boxship("build", "-q", "--push", "-t", name, context).stdout
+        engine.boxship("build", "-o", f"type=image,name={registry.host}/pushed:2,push=true", context)
+        engine.docker("rmi", name, f"{registry.host}/pushed:2")
+        for tag in ("1", "2"):
+            engine.docker("pull", "-q", f"{registry.host}/pushed:{tag}")
+        assert engine.docker("image", "inspect", name, "-f", "{{.Id}}").stdout == id
+    finally:
+        registry.close()
+    refused = engine.boxship("build", "--push", "-t", name, context, check=False)
+    assert refused.returncode == 1 and "connection refused" in refused.stderr
+
+
+@pytest.mark.row("BLD-01")
+def test_a_dockerfile_and_a_context_come_from_where_one_says(
+    engine: Engine, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "f").write_text("of the context\n")
+    other = project.parent / "other.dockerfile"
+    other.write_text("FROM base\nCOPY f /f\n")
+    engine.boxship("image", "build", "--tag=where:1", "-f", str(other), str(project))
+    assert engine.docker("run", "--rm", "where:1", "cat", "/f").stdout == "of the context\n"
+    engine.boxship("builder", "build", "-t", "where:2", "-", input="FROM base\nRUN echo stdin > /f\n")
+    assert engine.docker("run", "--rm", "where:2", "cat", "/f").stdout == "stdin\n"
+    engine.boxship("build", "-t", "where:3", "-f", "-", str(project), input="FROM base\nCOPY f /g\n")
+    assert engine.docker("run", "--rm", "where:3", "cat", "/g").stdout == "of the context\n"
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    classic = engine.boxship("build", "-t", "where:4", "-f", str(other), str(project)).stdout
+    assert classic.startswith("Sending build context to Docker daemon  3.072kB\n\nStep 1/2 : FROM base\n")
+    assert classic.endswith("Successfully tagged where:4\n")
 
 
 def test_hostile_links_in_a_result_do_not_lead_out_of_the_directory(engine: Engine, project: Path) -> None:
