@@ -37,7 +37,9 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     extra_hosts: tuple[str, ...] = ()
     platform: str = ""
     target: str = ""
-    build_contexts: dict[str, str] = {}  # name: docker-image://..., or a directory of the context that is not part of it
+    build_contexts: dict[
+        str, str
+    ] = {}  # name: docker-image://..., or a directory of the context that is not part of it
     secrets: dict[str, bytes] = {}  # id: value; never stored
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
     check: bool = False  # only say what the linter finds
