@@ -53,7 +53,7 @@ EXAMPLES: dict[int, Example] = {
     31: Example("a published port on every node", "open: swarm"),
     32: Example('docker-machine ssh <vm> "docker swarm init ..."', "open: machines"),
     33: Example("a stateful service with a volume", "open: swarm"),
-    34: Example("two containers by name, host network, macvlan, overlay", "open: networks and links"),
+    34: Example("two containers by name, host network, macvlan, overlay", "open: swarm"),
     35: Example("docker run --rm -ti alpine:latest /bin/sh", HERE),
     36: Example(
         "dockerd -H unix://... -H tcp://0.0.0.0:2375",
@@ -181,9 +181,9 @@ EXAMPLES: dict[int, Example] = {
     126: Example("docker swarm init --autolock", "open: swarm"),
     127: Example("docker swarm update --autolock=true", "open: swarm"),
     128: Example("three managers: a killed leader", "open: swarm"),
-    129: Example("two bridges on one host", "open: networks and links"),
+    129: Example("two bridges on one host", HERE),
     130: Example("docker network create -d overlay -o encrypted NET", "open: swarm"),
-    131: Example("macvlan", "open: networks and links"),
+    131: Example("macvlan", HERE),
     132: Example(
         "docker network inspect <name>", "tests/system/test_rows_net.py::test_three_networks_are_there_and_stay"
     ),
@@ -221,19 +221,15 @@ EXAMPLES: dict[int, Example] = {
     155: Example('ENTRYPOINT ["sleep"]', HERE),
     156: Example("docker run --entrypoint sleep2.0 ubuntu-sleeper 10", HERE),
     157: Example("docker run ubuntu --network=none; --network=host", HERE),
-    158: Example(
-        "docker network create --driver bridge --subnet 182.18.0.0/16 custom-isolated", "open: networks and links"
-    ),
-    159: Example("names on a network of the user's", "open: networks and links"),
-    160: Example(
-        "docker run --network=wp-mysql-network -e DB_Host=mysql-db -e DB_Password=db_", "open: networks and links"
-    ),
+    158: Example("docker network create --driver bridge --subnet 182.18.0.0/16 custom-isolated", HERE),
+    159: Example("names on a network of the user's", HERE),
+    160: Example("docker run --network=wp-mysql-network -e DB_Host=mysql-db -e DB_Password=db_", HERE),
     161: Example("what is in the data root", HERE),
     162: Example("two builds with common first steps", HERE),
     163: Example("docker volume create data_volume", HERE),
     164: Example("docker run -v ~/data/mysql:/var/lib/mysql; --mount type=bind", HERE),
     165: Example("docker-compose: a file with services only", "open: compose"),
-    166: Example("the voting application with --link", "open: networks and links"),
+    166: Example("the voting application with --link", HERE),
     167: Example("docker-compose: version 1", "open: compose"),
     168: Example("docker-compose: version 1 with build", "open: compose"),
     169: Example("docker-compose: version 2", "open: compose"),
@@ -256,7 +252,7 @@ EXAMPLES: dict[int, Example] = {
     186: Example("docker search TERM", REGISTRY),
     187: Example("docker run -p 8888:5000 user/image", HERE),
     188: Example("docker push user/image", REGISTRY),
-    189: Example("docker build -t NAME (no context); docker network create", "open: networks and links"),
+    189: Example("docker build -t NAME (no context); docker network create", HERE),
     190: Example("docker-compose: elasticsearch and a web application", "open: compose"),
     191: Example("docker-compose: a counter on Redis", "open: compose"),
     192: Example("docker-compose up -d", "open: compose"),
