@@ -38,6 +38,7 @@ class Container:
         self.running_since: float | None = None  # loop time; None when this daemon did not see the run begin
         self.ended = asyncio.Event()  # set while no process runs and its log is complete
         self.ended.set()
+        self.leaving = False  # its last run has ended, but its ports and addresses are not free yet
         self._exit_waiters: list[asyncio.Future[WaitResult]] = []
         self._removal_waiters: list[asyncio.Future[WaitResult]] = []
 

@@ -207,7 +207,7 @@ class ContainerService:
         container = self._index.find(ref)
         match condition or "not-running":
             case "not-running":
-                if container.status.alive or container.status.state is State.RESTARTING:
+                if container.status.alive or container.leaving or container.status.state is State.RESTARTING:
                     return container.next_exit()
                 done: asyncio.Future[WaitResult] = asyncio.get_running_loop().create_future()
                 done.set_result(container.result())

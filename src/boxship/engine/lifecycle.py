@@ -437,6 +437,7 @@ class Lifecycle:
         if delay is not None:
             container.restart_delay = delay
             container.restart_timer = self._spawn(self._restart_after(container, delay))
+        container.leaving = delay is None
         self._spawn(self._after_exit(container, sandbox, final=delay is None), name=f"exit:{container.id}")
 
     def out_of_memory(self, container: Container) -> None:
@@ -449,7 +450,10 @@ class Lifecycle:
         self._watcher.changed(container)
 
     async def _after_exit(self, container: Container, sandbox: Any, *, final: bool) -> None:
-        await self.save(container)
+        try:
+            await self.save(container)
+        finally:
+            container.leaving = False
         failpoints.hit("exit.after-row")
         if final and not container.spec.host_config.auto_remove:
             container.wake_exit()
