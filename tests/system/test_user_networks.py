@@ -371,3 +371,19 @@ def test_what_a_killed_daemon_leaves_half_done_is_undone_or_finished(engine: Eng
     if point != "disconnect.detached":
         cli("network", *requests["connect.attached"])
         assert pings(cli, "one", networks_of(cli, "two")["back"]["IPAddress"])
+
+
+@pytest.mark.row("NET-11")
+def test_a_name_leads_to_the_address_that_its_container_has_now(engine: Engine) -> None:
+    cli = engine.docker
+    cli("network", "create", "shop")
+    sleeper(cli, "web", "--network", "shop")
+    sleeper(cli, "mysql", "--network", "shop")
+    before = networks_of(cli, "mysql")["shop"]["IPAddress"]
+    cli("stop", "-t", "0", "mysql")
+    sleeper(cli, "squatter", "--network", "shop")
+    assert networks_of(cli, "squatter")["shop"]["IPAddress"] == before
+    cli("start", "mysql")
+    after = networks_of(cli, "mysql")["shop"]["IPAddress"]
+    assert after != before
+    assert f"PING mysql ({after})" in cli("exec", "web", "ping", "-c", "1", "-W", "30", "mysql").stdout
