@@ -340,7 +340,12 @@ def test_info_has_the_lines_people_look_for(cli: CLI, engine: Engine) -> None:
             "  Native Overlay Diff: true",
         ),
         *(" Logging Driver: json-file", " Cgroup Driver: cgroupfs", r" Cgroup Version: [12]", " Plugins:"),
-        *("  Volume: local", "  Network: bridge host (ipvlan )?macvlan null", "  Log: json-file none", " Swarm: inactive"),
+        *(
+            "  Volume: local",
+            "  Network: bridge host (ipvlan )?macvlan null",
+            "  Log: json-file none",
+            " Swarm: inactive",
+        ),
         *(" Runtimes: boxship", " Default Runtime: boxship", " Init Binary: docker-init", r" runc version: \S.*"),
         *(
             " Security Options:",
