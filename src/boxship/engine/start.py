@@ -162,7 +162,7 @@ class StartComposer:
         gateway = next((endpoint.gateway for endpoint in sandbox.endpoints if endpoint.gateway), "") if sandbox else ""
         if limits.network_mode == "host":
             hosts = network_files.host_hosts_file(
-                Path("/etc/hosts").read_text(),
+                network_files.read_host_hosts(),
                 extra_hosts=limits.extra_hosts or [],
                 host_gateway=self._settings.host_gateway,
             )

@@ -49,6 +49,11 @@ def hosts_file(
     return _HOSTS_HEAD + "".join(lines)
 
 
+def read_host_hosts(path: str = "/etc/hosts") -> str:
+    """Return the host's /etc/hosts, "" if there is none."""
+    return _read(path)
+
+
 def host_hosts_file(text: str, *, extra_hosts: Sequence[str], host_gateway: str = "") -> str:
     """Return /etc/hosts of a container in the host's network: the host's ``text``, or with own entries Docker's frame."""
     if not extra_hosts:

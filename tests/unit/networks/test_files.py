@@ -9,6 +9,7 @@ from boxship.networks.files import (
     host_hosts_file,
     hosts_file,
     name_servers,
+    read_host_hosts,
     read_host_resolv_conf,
     resolv_conf,
 )
@@ -104,6 +105,12 @@ def test_the_container_wins_over_the_daemon_and_the_host_network_over_nothing():
     assert resolv_conf(defaults, host_network=True, dns=["1.1.1.1"], search=[], options=[]) == "nameserver 1.1.1.1\n"
     plain = DNSDefaults(host=lambda: "nameserver 127.0.0.1\n")
     assert resolv_conf(plain, host_network=True, dns=[], search=[], options=[]) == "nameserver 127.0.0.1\n"
+
+
+def test_a_host_may_have_no_hosts_file(tmp_path):
+    assert read_host_hosts(str(tmp_path / "missing")) == ""
+    (tmp_path / "hosts").write_text("127.0.0.1 here\n")
+    assert read_host_hosts(str(tmp_path / "hosts")) == "127.0.0.1 here\n"
 
 
 @pytest.mark.row("NET-16")
