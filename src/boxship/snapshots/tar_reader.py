@@ -44,6 +44,10 @@ _LARGEST = 2**63 - 1
 class InvalidTar(InvalidInput):
     """The bytes are not a tar archive that can be unpacked."""
 
+    def __init__(self, message: str) -> None:
+        # Names of any bytes stand in it, and it goes into answers, which are text.
+        super().__init__(message.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
 
 class UnexpectedEnd(InvalidTar):
     """The stream ends inside an entry."""

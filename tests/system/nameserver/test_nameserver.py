@@ -45,7 +45,9 @@ def serve(servers: contextlib.ExitStack, namespace: NetworkNamespace, address: s
 
 
 def dig(namespace: NetworkNamespace, *words: str) -> list[str]:
-    return namespace.run("dig", "+time=30", "+tries=1", "+short", "@127.0.0.11", *words).stdout.splitlines()
+    """Return the answers; what dig remarks about queries that it sent again is left out."""
+    lines = namespace.run("dig", "+time=30", "+tries=1", "+short", "@127.0.0.11", *words).stdout.splitlines()
+    return [line for line in lines if not line.startswith(";;")]
 
 
 def status_of(namespace: NetworkNamespace, *words: str) -> str:

@@ -247,3 +247,7 @@ def test_a_sparse_bomb_is_refused() -> None:
     headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**60), "GNU.sparse.numblocks": "1"}
     with pytest.raises(TarTooLarge, match="sparse file"):
         read(archive(info("f", pax_headers=headers), data=b"a"))
+
+
+def test_an_error_about_a_name_of_any_bytes_is_text() -> None:
+    assert str(InvalidTar('invalid hardlink "/a\udcff"')) == 'invalid hardlink "/a�"'
