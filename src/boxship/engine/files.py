@@ -74,7 +74,7 @@ class ContainerFiles:
         directory = Path(self.directory(id))
         for name, text in (("hostname", f"{hostname}\n"), ("hosts", hosts), ("resolv.conf", resolv_conf)):
             path = directory / name
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")
             path.chmod(0o644)
             os.chown(path, *self._settings.owner)
 
