@@ -37,7 +37,7 @@ CONTAINERS = [
         "Image": "sha256:" + "cd" * 32,
         "ImageID": "sha256:" + "cd" * 32,
         "Command": "",
-        "Created": NOW - 90,
+        "Created": NOW - 4400,  # no age here comes to its next word while the tests run
         "Ports": [],
         "Labels": None,
         "State": "exited",
@@ -89,7 +89,7 @@ VOLUMES = [
     {"Name": "a" * 64, "Driver": "local", "Scope": "local", "Mountpoint": "/n", "Labels": None},
 ]
 HISTORY = [
-    {"Id": "sha256:" + "cd" * 32, "Created": NOW - 600, "CreatedBy": 'CMD ["sh"]' * 9, "Size": 0, "Comment": "c"},
+    {"Id": "sha256:" + "cd" * 32, "Created": NOW - 3 * 3600, "CreatedBy": 'CMD ["sh"]' * 9, "Size": 0, "Comment": "c"},
     {"Id": "<missing>", "Created": NOW - 7200, "CreatedBy": "ADD x", "Size": 1984172, "Comment": ""},
 ]
 
