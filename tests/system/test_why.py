@@ -107,10 +107,10 @@ def test_a_lack_of_memory_names_limit_and_peak(engine: Engine) -> None:
 
 def test_what_the_restart_policy_does(engine: Engine) -> None:
     run(engine, "loop", "sh", "-c", "exit 4", options=("--restart", "always"))
-    # The next start is 6 seconds away then.
-    until(
-        lambda: engine.docker("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "loop").stdout == "6 restarting\n"
-    )
+    # After the seventh end the next start is 6 seconds away. The count of restarts alone would not do: it is there before
+    # the start that it counts has begun.
+    dies = ("events", "--since", "0", "--until", "0s", "--filter", "container=loop", "--filter", "event=die")
+    until(lambda: engine.docker(*dies).stdout.count("\n") >= 7 and status(engine, "loop") == "restarting")
     engine.docker("stop", "loop")
     assert f"Its next start was called off by {ME}" in why(engine, "loop")
     run(engine, "tries", "false", options=("--restart", "on-failure:1"))
