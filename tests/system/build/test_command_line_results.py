@@ -136,7 +136,6 @@ def test_a_step_reaches_the_agent_whose_socket_is_named(engine: Engine, project:
 
 
 @pytest.mark.row("BLD-33")
-@pytest.mark.row("BLD-33")
 def test_findings_alone_are_shown_as_docker_does_and_nothing_is_built(engine: Engine, project: Path) -> None:
     context = write(project, "FROM base as one\nMAINTAINER me\nRUN exit 3\n")
     before = images(engine)
