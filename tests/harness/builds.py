@@ -65,6 +65,9 @@ def context(case: str, directory: Path, *, peer: bool) -> Path:
     source = HOME / "dockerfiles" / case
     made = directory / case
     shutil.copytree(source, made, symlinks=True)
+    for path in (made, *made.rglob("*")):
+        if not path.is_symlink():  # whatever the checkout's umask was
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     text = (source / ("Dockerfile.peer" if peer and has_older_words(case) else "Dockerfile")).read_text()
     (made / "Dockerfile").write_text(text)
     (made / "Dockerfile.peer").unlink(missing_ok=True)
