@@ -95,6 +95,43 @@ _mount_setattr.argtypes = (
 )
 _mount_setattr.restype = ctypes.c_long
 
+# Options that mount(8) and the runtime-spec turn into flags: name -> (flags set, flags cleared)
+OPTIONS: dict[str, tuple[int, int]] = {
+    "async": (0, MS_SYNCHRONOUS),
+    "atime": (0, MS_NOATIME),
+    "bind": (MS_BIND, 0),
+    "defaults": (0, 0),
+    "dev": (0, MS_NODEV),
+    "diratime": (0, MS_NODIRATIME),
+    "dirsync": (MS_DIRSYNC, 0),
+    "exec": (0, MS_NOEXEC),
+    "iversion": (MS_I_VERSION, 0),
+    "lazytime": (MS_LAZYTIME, 0),
+    "loud": (0, MS_SILENT),
+    "mand": (MS_MANDLOCK, 0),
+    "noatime": (MS_NOATIME, 0),
+    "nodev": (MS_NODEV, 0),
+    "nodiratime": (MS_NODIRATIME, 0),
+    "noexec": (MS_NOEXEC, 0),
+    "noiversion": (0, MS_I_VERSION),
+    "nolazytime": (0, MS_LAZYTIME),
+    "nomand": (0, MS_MANDLOCK),
+    "norelatime": (0, MS_RELATIME),
+    "nostrictatime": (0, MS_STRICTATIME),
+    "nosuid": (MS_NOSUID, 0),
+    "nosymfollow": (MS_NOSYMFOLLOW, 0),
+    "rbind": (MS_BIND | MS_REC, 0),
+    "relatime": (MS_RELATIME, 0),
+    "remount": (MS_REMOUNT, 0),
+    "ro": (MS_RDONLY, 0),
+    "rw": (0, MS_RDONLY),
+    "silent": (MS_SILENT, 0),
+    "strictatime": (MS_STRICTATIME, 0),
+    "suid": (0, MS_NOSUID),
+    "symfollow": (0, MS_NOSYMFOLLOW),
+    "sync": (MS_SYNCHRONOUS, 0),
+}
+
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
     """Mount a filesystem, bind or change a mount. ``flags`` is a mask of ``MS_*``; ``data`` are the filesystem's own options.

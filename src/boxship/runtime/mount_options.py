@@ -2,42 +2,6 @@
 
 from boxship.linux import mount
 
-# option -> (flags set, flags cleared)
-_FLAGS: dict[str, tuple[int, int]] = {
-    "async": (0, mount.MS_SYNCHRONOUS),
-    "atime": (0, mount.MS_NOATIME),
-    "bind": (mount.MS_BIND, 0),
-    "defaults": (0, 0),
-    "dev": (0, mount.MS_NODEV),
-    "diratime": (0, mount.MS_NODIRATIME),
-    "dirsync": (mount.MS_DIRSYNC, 0),
-    "exec": (0, mount.MS_NOEXEC),
-    "iversion": (mount.MS_I_VERSION, 0),
-    "lazytime": (mount.MS_LAZYTIME, 0),
-    "loud": (0, mount.MS_SILENT),
-    "mand": (mount.MS_MANDLOCK, 0),
-    "noatime": (mount.MS_NOATIME, 0),
-    "nodev": (mount.MS_NODEV, 0),
-    "nodiratime": (mount.MS_NODIRATIME, 0),
-    "noexec": (mount.MS_NOEXEC, 0),
-    "noiversion": (0, mount.MS_I_VERSION),
-    "nolazytime": (0, mount.MS_LAZYTIME),
-    "nomand": (0, mount.MS_MANDLOCK),
-    "norelatime": (0, mount.MS_RELATIME),
-    "nostrictatime": (0, mount.MS_STRICTATIME),
-    "nosuid": (mount.MS_NOSUID, 0),
-    "nosymfollow": (mount.MS_NOSYMFOLLOW, 0),
-    "rbind": (mount.MS_BIND | mount.MS_REC, 0),
-    "relatime": (mount.MS_RELATIME, 0),
-    "remount": (mount.MS_REMOUNT, 0),
-    "ro": (mount.MS_RDONLY, 0),
-    "rw": (0, mount.MS_RDONLY),
-    "silent": (mount.MS_SILENT, 0),
-    "strictatime": (mount.MS_STRICTATIME, 0),
-    "suid": (0, mount.MS_NOSUID),
-    "symfollow": (0, mount.MS_NOSYMFOLLOW),
-    "sync": (mount.MS_SYNCHRONOUS, 0),
-}
 PROPAGATION: dict[str, int] = {
     "private": mount.MS_PRIVATE,
     "rprivate": mount.MS_PRIVATE | mount.MS_REC,
@@ -88,14 +52,14 @@ def parse(options: list[str]) -> MountOptions:
     parsed = MountOptions()
     data = []
     for option in options:
-        if option in _FLAGS:
-            on, off = _FLAGS[option]
+        if option in mount.OPTIONS:
+            on, off = mount.OPTIONS[option]
             parsed.flags = parsed.flags & ~off | on
             parsed.cleared = parsed.cleared & ~on | off
         elif option in PROPAGATION:
             parsed.propagation.append(PROPAGATION[option])
         elif option[:1] == "r" and option[1:] in _RECURSIVE:
-            on, off = _FLAGS[option[1:]]
+            on, off = mount.OPTIONS[option[1:]]
             parsed.recursive_flags = parsed.recursive_flags & ~off | on
             parsed.recursive_cleared = parsed.recursive_cleared & ~on | off
         elif option == "tmpcopyup":
@@ -125,4 +89,4 @@ def attributes(flags: int, cleared: int) -> tuple[int, int]:
 
 def names() -> set[str]:
     """Return all options that are not a filesystem's own."""
-    return {*_FLAGS, *PROPAGATION, *(f"r{name}" for name in _RECURSIVE), "tmpcopyup"}
+    return {*mount.OPTIONS, *PROPAGATION, *(f"r{name}" for name in _RECURSIVE), "tmpcopyup"}

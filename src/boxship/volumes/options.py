@@ -12,27 +12,11 @@ from boxship.linux import mount
 
 _KNOWN = ("type", "o", "device", "size")
 _REQUIRED = {"device": ("type",), "type": ("device",), "o": ("device", "type")}
-_FLAGS = {
-    "defaults": (0, 0),
-    "ro": (mount.MS_RDONLY, 0),
-    "rw": (0, mount.MS_RDONLY),
-    "nosuid": (mount.MS_NOSUID, 0),
-    "suid": (0, mount.MS_NOSUID),
-    "nodev": (mount.MS_NODEV, 0),
-    "dev": (0, mount.MS_NODEV),
-    "noexec": (mount.MS_NOEXEC, 0),
-    "exec": (0, mount.MS_NOEXEC),
-    "sync": (mount.MS_SYNCHRONOUS, 0),
-    "async": (0, mount.MS_SYNCHRONOUS),
-    "dirsync": (mount.MS_DIRSYNC, 0),
-    "noatime": (mount.MS_NOATIME, 0),
-    "atime": (0, mount.MS_NOATIME),
-    "nodiratime": (mount.MS_NODIRATIME, 0),
-    "relatime": (mount.MS_RELATIME, 0),
-    "strictatime": (mount.MS_STRICTATIME, 0),
-    "bind": (mount.MS_BIND, 0),
-    "rbind": (mount.MS_BIND | mount.MS_REC, 0),
-}
+# Others are the file system's own.
+_FLAGS = (
+    *("defaults", "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "sync"),
+    *("async", "dirsync", "noatime", "atime", "nodiratime", "relatime", "strictatime", "bind", "rbind"),
+)
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -65,7 +49,7 @@ def mount_options(options: Mapping[str, str]) -> MountOptions | None:
     data = []
     for word in options.get("o", "").split(","):
         if word in _FLAGS:
-            on, off = _FLAGS[word]
+            on, off = mount.OPTIONS[word]
             flags = flags & ~off | on
         elif word:
             data.append(word)
