@@ -14,7 +14,9 @@ import json
 import os
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -126,6 +128,20 @@ class HostileRegistry:
         host = request.host.rpartition(":")[0]
         return web.Response(status=307, headers={"Location": f"http://{host}:80{request.path}"})
 
+    async def limited(self, request: web.Request) -> web.StreamResponse:
+        """Ask for time in the way that the repository's second part names; after an honest wait the answer is the right one."""
+        how = request.path.split("/")[3]
+        if how in ("seconds", "date") and self._log.count(f"{request.method} {request.host}{request.path}") > 1:
+            return web.Response(body=_manifest(""), content_type=_MANIFEST_TYPE)
+        soon = formatdate(time.time() + 2, usegmt=True)
+        return web.Response(status=429, headers={"Retry-After": soon if how == "date" else _WAITS[how]})
+
+    async def busy(self, request: web.Request) -> web.StreamResponse:
+        """Ask for time each time that the layer is wanted."""
+        if request.path.endswith(_digest(CONFIG)):
+            return web.Response(body=CONFIG)
+        return await self.limited(request)
+
     async def hold(self, request: web.Request) -> web.StreamResponse:
         """Send a megabyte of the layer, and the rest when it is asked for more."""
         if request.path.endswith(_digest(CONFIG)):
@@ -138,6 +154,15 @@ class HostileRegistry:
         return response
 
 
+_WAITS = {
+    "seconds": "1",
+    "forever": "0",
+    "huge": "9" * 300,
+    "years": "Sun, 06 Nov 2094 08:49:37 GMT",
+    "negative": "-1",
+    "past": "Sun, 06 Nov 1994 08:49:37 GMT",
+    "rubbish": "Thu, 99 (\\ Jan 99999 +99999999999",
+}
 Answer = Callable[[HostileRegistry, web.Request], Awaitable[web.StreamResponse]]
 _MANIFESTS: dict[str, Answer] = {
     "redirect": HostileRegistry.redirect,
@@ -147,8 +172,9 @@ _MANIFESTS: dict[str, Answer] = {
     "trickle": HostileRegistry.trickle,
     "realm": HostileRegistry.realm,
     "downgrade": HostileRegistry.downgrade,
+    "limited": HostileRegistry.limited,
 }
-_BLOBS: dict[str, Answer] = {"hold": HostileRegistry.hold}
+_BLOBS: dict[str, Answer] = {"hold": HostileRegistry.hold, "busy": HostileRegistry.busy}
 
 
 async def main(port: int, path: str, certificate: str = "", key: str = "") -> None:

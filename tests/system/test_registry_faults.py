@@ -174,6 +174,43 @@ def test_i7_a_wrong_certificate_and_a_way_down_to_http_are_refused(engine: Engin
         attacker.close()
 
 
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[tuple[Engine, Hostile]]:
+    """An engine that asks twice, and the hostile registry in its network namespace."""
+    engine = Engine(options=["--max-download-attempts=2"])
+    try:
+        engine.start()
+        attacker = Hostile(engine, 5001)
+        try:
+            yield engine, attacker
+        finally:
+            attacker.close()
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("kind", ["limited", "busy"])
+@pytest.mark.parametrize("how", ["forever", "huge", "years", "negative", "past", "rubbish"])
+def test_i7_a_registry_that_asks_for_time_without_end_is_given_up(
+    impatient: tuple[Engine, Hostile], kind: str, how: str
+) -> None:
+    engine, attacker = impatient
+    said = refused(engine, f"{attacker.host}/{kind}/{how}")
+    assert "429" in said
+    assert ("it may be asked again in" in said) is (how in ("huge", "years"))
+    assert 1 <= attacker.asked(f"{kind}/{how}/{'manifests' if kind == 'limited' else 'blobs'}") <= 8
+    assert engine.api("GET", "/images/json?all=1")[1] == []
+
+
+@pytest.mark.parametrize("how", ["seconds", "date"])
+def test_i7_a_registry_that_asks_for_time_gets_it(impatient: tuple[Engine, Hostile], how: str) -> None:
+    engine, attacker = impatient
+    name = f"{attacker.host}/limited/{how}"
+    engine.docker("pull", "-q", name)
+    assert attacker.asked(f"limited/{how}/manifests/") == 2
+    engine.docker("rmi", name)
+
+
 class Pull:
     """A pull that is under way."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
@@ -9,7 +10,8 @@ from aiohttp import web
 
 from boxship.registry.client.errors import Unreachable, of_answer, wait_of
 from boxship.registry.client.pushing import BlobPusher, Memory, Pushed, put_manifest
-from boxship.registry.client.repository import Document
+from boxship.registry.client.repository import Document, Patience
+from boxship.registry.client.session import Timeouts
 
 DATA = bytes(range(256)) * 40_000  # more than one read of a socket
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
@@ -85,12 +87,8 @@ def test_an_upload_that_always_breaks_ends_after_as_many_attempts_as_allowed(fak
     assert sum(method in ("PUT", "PATCH") for method in uploads.methods) == 4
 
 
-def test_a_registry_that_asks_for_time_gets_it_within_bounds(fake, session, run):
-    answers = [
-        web.Response(status=429, headers={"Retry-After": "86400"}),  # a day: not believed
-        web.Response(status=503, headers={"Retry-After": "Sun, 06 Nov 2044 08:49:37 GMT"}),
-        web.Response(status=201),
-    ]
+def put(fake, session, run, answers: list[web.Response]) -> None:
+    """Push a manifest to a registry that has these answers, one after the other."""
 
     async def handler(request):
         return answers.pop(0)
@@ -102,14 +100,53 @@ def test_a_registry_that_asks_for_time_gets_it_within_bounds(fake, session, run)
             await put_manifest(registry.repository(opened), "latest", document)
 
     run(work())
+
+
+def test_i7_a_registry_that_asks_for_time_is_asked_again(fake, session, run):
+    answers = [
+        web.Response(status=429, headers={"Retry-After": "0"}),
+        web.Response(status=503, headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}),
+        web.Response(status=201),
+    ]
+    put(fake, session, run, answers)
     assert not answers
 
 
+@pytest.mark.parametrize("asked", ["86400", "Sun, 06 Nov 2044 08:49:37 GMT", "9" * 300])
+def test_i7_nobody_waits_for_a_registry_that_asks_for_too_much(fake, session, run, asked):
+    answers = [web.Response(status=429, headers={"Retry-After": asked}), web.Response(status=201)]
+    with pytest.raises(Unreachable, match=r"429.*it may be asked again in \d+ seconds"):
+        put(fake, session, run, answers)
+    assert len(answers) == 1
+
+
+def test_i7_short_waits_have_a_bound_together() -> None:
+    patience = Patience(100, Timeouts(pause=0, longest_wanted=0.01))
+
+    async def wait(times: int) -> None:
+        for _ in range(times):
+            await patience.again(Unreachable("busy", wait=0.004))
+
+    asyncio.run(wait(2))
+    with pytest.raises(Unreachable, match=r"busy \(it may be asked again"):
+        asyncio.run(wait(1))
+    patience.renew()
+    asyncio.run(wait(2))
+
+
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("7", 7), (" 0 ", 0), ("", 0), ("-5", 0), ("1e9", 0), ("9" * 4000, 999_999_999), ("٣", 0)]
+    ("header", "seconds"),
+    [
+        *[("7", 7), (" 0 ", 0), ("", 0), ("-5", 0), ("1e9", 0), ("9" * 4000, 999_999_999), ("٣", 0)],
+        *[("Thu, 01 Jan 1970 00:20:00 GMT", 200), ("Thu, 01 Jan 1970 00:10:00 GMT", 0), ("Thu, 99 Jan 1970", 0)],
+        *[("Thu, 01 Jan 99999 00:00:00 GMT", 0), ("Thu, 01 Jan 1970 00:20:00 +9999999999", 0), ("(" * 60, 0)],
+    ],
 )
-def test_what_retry_after_may_say(header: str, seconds: float) -> None:
-    assert wait_of(header) == seconds
-    error = of_answer(503, "Service Unavailable", b"", retry_after=header)
+def test_i7_what_retry_after_may_say(header: str, seconds: float) -> None:
+    assert wait_of(header, 1000.0) == seconds
+
+
+def test_an_error_carries_the_wait_that_was_asked_for() -> None:
+    error = of_answer(503, "Service Unavailable", b"", retry_after="7")
     assert isinstance(error, Unreachable)
-    assert error.wait == seconds
+    assert error.wait == 7

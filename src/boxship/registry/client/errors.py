@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import parsedate_to_datetime
 
 from boxship.base.errors import BoxshipError, InvalidInput, NotFound, SystemFailure, Unauthorized
 
@@ -69,12 +71,15 @@ def innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return exc
 
 
-def wait_of(retry_after: str) -> float:
-    """Return the seconds that a ``Retry-After`` asks for, 0 for a date, which says little, or nonsense."""
-    text = retry_after.strip()
-    if not (text.isascii() and text.isdecimal()):
+def wait_of(retry_after: str, now: float) -> float:
+    """Return the seconds from ``now`` (since 1970) that a ``Retry-After`` asks for, 0 for what is past or nonsense."""
+    text = retry_after.strip()[:64]
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - now, 0)
+    except (ValueError, OverflowError):
         return 0
-    return float(text[:9])
 
 
 _WORDLESS = {  # answers to HEAD have no body
@@ -113,7 +118,7 @@ def of_answer(status: int, reason: str, body: bytes, *, retry_after: str = "") -
     if status in (401, 403) or code in ("UNAUTHORIZED", "DENIED"):
         return Denied(text, status=status, code=code or ("UNAUTHORIZED" if status == 401 else "DENIED"))
     if status in TRANSIENT or code == "TOOMANYREQUESTS":
-        return Unreachable(text, status=status, code=code, wait=wait_of(retry_after))
+        return Unreachable(text, status=status, code=code, wait=wait_of(retry_after, time.time()))
     return RegistryError(text, status=status, code=code)
 
 

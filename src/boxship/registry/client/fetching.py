@@ -14,7 +14,7 @@ from typing import Protocol
 
 from boxship.registry.client.errors import Mismatch, RegistryError, Unreachable, innermost
 from boxship.registry.client.places import BlobPlace
-from boxship.registry.client.repository import pause
+from boxship.registry.client.repository import Patience
 from boxship.registry.client.slots import Slots
 
 CONNECTIONS = 3  # for one blob
@@ -60,14 +60,20 @@ class Fetcher:
         self._moved = 0  # bytes in this process
 
     async def run(self) -> None:
-        """Return when the sink has every byte. Raises the last place's error; OSError when the disk fails."""
-        for place, repository in enumerate(self._repositories, 1):
+        """Return when the sink has every byte. Raises the last error that a place answered with, else that of the first.
+
+        OSError when the disk fails.
+        """
+        failed: RegistryError | None = None
+        for repository in self._repositories:
             try:
                 await self._from(repository)
                 return
-            except RegistryError:
-                if place == len(self._repositories):
-                    raise
+            except RegistryError as exc:
+                if failed is None or exc.status or exc.code:
+                    failed = exc
+        assert failed is not None
+        raise failed
 
     async def _from(self, repository: BlobPlace) -> None:
         try:
@@ -92,7 +98,8 @@ class Fetcher:
             await self._piece(repository, *pieces.popleft(), ranged=ranged)
 
     async def _piece(self, repository: BlobPlace, start: int, end: int, *, ranged: bool) -> None:
-        session, failures, mark = repository.session, 0, self._moved
+        session = repository.session
+        patience, mark = Patience(session.settings.attempts, session.timeouts), self._moved
         while start < end:
             try:
                 async with self._slots.one():
@@ -103,11 +110,10 @@ class Fetcher:
                 start = exc.__dict__.pop("reached", start) if ranged else 0
                 if repository.forget_redirect(self._digest):
                     continue  # the address may have been good for a while only
-                failures = 1 if ranged and self._moved - mark >= _PROGRESS else failures + 1
+                if ranged and self._moved - mark >= _PROGRESS:
+                    patience.renew()
                 mark = self._moved
-                if failures >= session.settings.attempts:
-                    raise
-                await pause(failures, session.timeouts, exc.wait)
+                await patience.again(exc)
 
     async def _transfer(self, repository: BlobPlace, start: int, end: int, *, ranged: bool) -> int:
         """Return the offset that one request brought us to."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from urllib.parse import urljoin
 
 from boxship.registry.client.errors import Denied, Misbehaved, Mismatch, RegistryError, Unreachable
-from boxship.registry.client.repository import Document, Repository, escape, pause, retry
+from boxship.registry.client.repository import Document, Patience, Repository, escape, retry
 from boxship.registry.client.session import Answer, origin, shown
 from boxship.spec.oci import check_digest
 
@@ -88,7 +88,8 @@ class BlobPusher:
 
     async def _upload(self, location: str) -> None:
         session = self._repository.session
-        offset, failures, chunked = 0, 0, False
+        patience = Patience(session.settings.attempts, session.timeouts)
+        offset, refused, chunked = 0, False, False
         while True:
             location = location or await self._begin()
             try:
@@ -102,15 +103,12 @@ class BlobPusher:
                 await self._finish(location, offset)
                 return
             except Unreachable as exc:
-                failures += 1
-                if failures >= session.settings.attempts:
-                    raise
-                await pause(failures, session.timeouts, exc.wait)
+                await patience.again(exc)
             except RegistryError as exc:
-                expired = isinstance(exc, Denied) and exc.status == 401 and failures == 0
-                if not expired and not (exc.status in (404, 416, _TOO_LARGE) and failures == 0):
+                expired = isinstance(exc, Denied) and exc.status == 401
+                if refused or not (expired or exc.status in (404, 416, _TOO_LARGE)):
                     raise
-                failures += 1
+                refused = True
             chunked = True
             location, offset = await self._progress(location)
 

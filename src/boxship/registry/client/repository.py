@@ -223,23 +223,44 @@ class Repository:
 
 async def retry(work: Callable[[], Awaitable[T]], attempts: int, timeouts: Timeouts) -> T:
     """Return what ``work`` returns, after as many attempts as it takes; what was reached and then failed is tried again."""
-    for attempt in range(1, attempts):
+    patience = Patience(attempts, timeouts)
+    while True:
         try:
             return await work()
         except Unreachable as exc:
             if isinstance(exc, NotConnected) or (exc.status and exc.status not in TRANSIENT):
                 raise
-            await pause(attempt, timeouts, exc.wait)
-    return await work()
+            await patience.again(exc)
 
 
-async def pause(attempt: int, timeouts: Timeouts, wanted: float = 0) -> None:
-    """Wait before attempt number ``attempt + 1``: longer each time, never for all clients at the same moment.
+class Patience:
+    """How often a registry is asked again, and how long it may make us wait, before it has to bring something.
 
-    ``wanted`` seconds are waited at least: what the registry asked for, as far as ``longest_wanted`` allows.
+    Pauses grow, and never end for all clients at the same moment.
     """
-    longest = min(timeouts.pause * 2 ** (attempt - 1), timeouts.longest_pause)
-    await asyncio.sleep(min(wanted, timeouts.longest_wanted) + longest * random.uniform(0.5, 1))  # noqa: S311  # nobody gains by guessing it
+
+    def __init__(self, attempts: int, timeouts: Timeouts) -> None:
+        self._attempts = attempts
+        self._timeouts = timeouts
+        self.failures = 0
+        self._waited = 0.0
+
+    def renew(self) -> None:
+        """Count from the beginning: something has come."""
+        self.failures, self._waited = 0, 0.0
+
+    async def again(self, exc: Unreachable) -> None:
+        """Wait until the next attempt, at least as long as the registry asked for. Raises ``exc`` when there is none."""
+        self.failures += 1
+        if self.failures >= self._attempts:
+            raise exc
+        if self._waited + exc.wait > self._timeouts.longest_wanted:
+            raise Unreachable(
+                f"{exc} (it may be asked again in {exc.wait:.0f} seconds)", status=exc.status, code=exc.code
+            )
+        self._waited += exc.wait
+        longest = min(self._timeouts.pause * 2 ** (self.failures - 1), self._timeouts.longest_pause)
+        await asyncio.sleep(exc.wait + longest * random.uniform(0.5, 1))  # noqa: S311  # nobody gains by guessing it
 
 
 def digest_like(expected: str, data: bytes) -> str:

@@ -42,7 +42,7 @@ class Timeouts(NamedTuple):
     slowest: int = 8192
     pause: float = 0.5  # before the second attempt; doubles
     longest_pause: float = 15
-    longest_wanted: float = 60  # that a registry may ask for (``Retry-After``)
+    longest_wanted: float = 60  # that a registry may ask for (``Retry-After``), until it brings something
 
 
 class Answer:
