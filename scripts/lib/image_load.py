@@ -80,12 +80,15 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def write_archive(path: Path, name: str, layers: list[bytes]) -> None:
-    """Write what ``docker save`` would; every layer holds a file with the image's name and is nobody else's."""
+def write_archive(path: Path, name: str, layers: list[bytes], blocks: int = 1) -> None:
+    """Write what ``docker save`` would; every layer holds a file with the image's name, of so many ``blocks`` of a tar.
+
+    With other blocks it is sure that no layer can be an earlier one, which an engine may see by the size.
+    """
     stamp = io.BytesIO()
     with tarfile.open(fileobj=stamp, mode="w") as archive:
-        add(archive, "stamp", name.encode())
-    start = stamp.getvalue()[:1024]
+        add(archive, "stamp", name.encode().ljust(512 * blocks))
+    start = stamp.getvalue()[: 512 * (1 + blocks)]
     diff_ids = []
     for layer in layers:
         hash = hashlib.sha256(start)
@@ -102,23 +105,24 @@ def write_archive(path: Path, name: str, layers: list[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def disk_in_memory() -> Iterator[Path]:
-    """Give an ext4 that no other process writes to."""
-    with tempfile.TemporaryDirectory(prefix="image-load-") as directory:
-        memory, disk = Path(directory, "memory"), Path(directory, "disk")
-        memory.mkdir()
+def new_disk() -> Iterator[Path]:
+    """Give an ext4 that no other process writes to: in a file, past whose filesystem's cache it reads and writes."""
+    with tempfile.TemporaryDirectory(prefix="image-load-", dir="/var/tmp") as directory, contextlib.ExitStack() as undo:
+        image, disk = Path(directory, "image"), Path(directory, "disk")
         disk.mkdir()
-        with contextlib.ExitStack() as undo:  # lazily: a mount namespace that somebody made meanwhile has them too
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8g", "tmpfs", memory], check=True)
-            undo.callback(subprocess.run, ["umount", "-l", memory], check=True)
-            with (memory / "image").open("wb") as file:
-                file.truncate(7 << 30)
-            subprocess.run(
-                ["mkfs.ext4", "-q", "-E", "lazy_itable_init=0", "-N", "600000", memory / "image"], check=True
-            )
-            subprocess.run(["mount", "-o", "loop", memory / "image", disk], check=True)
+        with image.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 7 << 30)
+        options = "nodiscard,lazy_itable_init=0"
+        subprocess.run(["mkfs.ext4", "-q", "-E", options, "-N", "600000", image], check=True)
+        attach = ["losetup", "--find", "--show", "--direct-io=on", image]
+        device = subprocess.run(attach, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        try:
+            subprocess.run(["mount", device, disk], check=True)
+            # Lazily: a mount namespace that somebody made meanwhile has it too.
             undo.callback(subprocess.run, ["umount", "-l", disk], check=True)
-            yield disk
+        finally:
+            subprocess.run(["losetup", "--detach", device], check=True)  # when nobody has it mounted any more
+        yield disk
 
 
 @contextlib.contextmanager
@@ -130,7 +134,7 @@ def peers() -> Iterator[tuple[Engine, Dockerd]]:
     before = tempfile.tempdir
     with contextlib.ExitStack() as undo:
         undo.callback(setattr, tempfile, "tempdir", before)
-        other, own = (undo.enter_context(disk_in_memory()) for _ in range(2))
+        other, own = (undo.enter_context(new_disk()) for _ in range(2))
         tempfile.tempdir = str(other)
         theirs = Dockerd(["--bridge=none", "--iptables=false"])
         undo.callback(theirs.close)
@@ -158,14 +162,14 @@ def measure_case(case: Case, times: int) -> Times:
     def note(call: str, peer: Peer, *words: str) -> None:
         seconds.setdefault((call, type(peer).__name__), []).append(timed(peer, *words))
 
-    with disk_in_memory() as disk:
+    with new_disk() as disk:
         layers = layers_of(case)
         with peers() as (ours, theirs):
             registry = registry_on(disk, theirs)
             try:
                 for number in range(times):
                     path = disk / "archive.tar"
-                    write_archive(path, f"case:{number}", layers)
+                    write_archive(path, f"case:{number}", layers, 1 + number)
                     for peer in (theirs, ours):
                         name = f"{registry.host}/{type(peer).__name__.lower()}:{number}"
                         note("load", peer, "load", "-q", "-i", str(path))
@@ -208,7 +212,7 @@ def measure(times: int) -> list[Row]:
 
 def memory_growth() -> dict[str, int]:
     """Return by how many KiB boxshipd grows at most in each call with the large image."""
-    with disk_in_memory() as disk, peers() as (ours, _):
+    with new_disk() as disk, peers() as (ours, _):
         registry = registry_on(disk, ours)
         try:
             path, name = disk / "archive.tar", f"{registry.host}/large:1"

@@ -22,11 +22,9 @@ def resists_compression(start: bytes, size: int) -> bool:
     reader = TarReader(io.BytesIO(start))
     try:
         for entry in reader:
-            if entry.type == REGULAR and entry.size:
+            if entry.type == REGULAR and entry.size >= size * 3 // 4:
                 content = reader.take(SAMPLE)
-                if entry.size < size * 3 // 4 or len(content) < _LEAST:
-                    return False
-                return len(isal_zlib.compress(content, 1)) > _WORTH * len(content)
+                return len(content) >= _LEAST and len(isal_zlib.compress(content, 1)) > _WORTH * len(content)
     except InvalidTar:
         pass  # whoever unpacks it tells why
     return False
