@@ -26,6 +26,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     version: int = 1
     subject: str
+    kind: str = ""  # as the key's, "" in records of old keys
+    platform: str = ""
     inputs: dict[str, str]
     layers: tuple[str, ...]  # chain IDs, bottom first
     added: bool
@@ -67,7 +69,7 @@ class Cache:
                 return "nothing was built on this base before"
             return f"the instruction is new here; before there was: {max(beside, key=_age).description}"
         id, record = min(alike, key=lambda row: (_distance(row[1], key), -row[1].used_ns))
-        changed = [name for name in key.inputs if record.inputs.get(name) != key.inputs[name]]
+        changed = [name for name in {**key.inputs, **record.inputs} if record.inputs.get(name) != key.inputs.get(name)]
         said = []
         if BASE in changed:
             said.append("what is below changed")
@@ -145,7 +147,7 @@ def layer_sizes(transaction: ReadTransaction, chain_ids: Iterable[str]) -> dict[
 
 
 def _distance(record: Record, key: Key) -> int:
-    return sum(record.inputs.get(name) != value for name, value in key.inputs.items())
+    return sum(record.inputs.get(name) != key.inputs.get(name) for name in key.inputs.keys() | record.inputs.keys())
 
 
 def _age(record: Record) -> int:

@@ -7,6 +7,7 @@ source are looked up in its tree, paths of the target in the root filesystem bel
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -111,7 +112,8 @@ class Selection:
         links: dict[int, str] = {}
         count = 0
         for number, source in enumerate(self.sources):
-            total.update(b"%d\0%s\0" % (number, posixpath.basename(source.shown).encode("utf-8", "surrogateescape")))
+            named = source.shown if self.copy.parents else posixpath.basename(source.shown)
+            total.update(b"%d\0%s\0" % (number, named.encode("utf-8", "surrogateescape")))
             for item in self.items(source):
                 hash = self._digest_of(item, links)
                 name = item.source or "."
@@ -127,9 +129,9 @@ class Selection:
         parts = [node.kind, oct(node.mode), *map(str, owner), node.link, str(node.major), str(node.minor)]
         hash = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape"))
         for key in sorted(node.xattrs):
-            hash.update(key.encode() + b"=" + node.xattrs[key] + b"\0")
+            hash.update(b"%s\0%d\0" % (os.fsencode(key), len(node.xattrs[key])) + node.xattrs[key])
         if node.identity:
-            hash.update(b"link " + links.setdefault(node.identity, item.path).encode("utf-8", "surrogateescape"))
+            hash.update(b"\0link " + os.fsencode(links.setdefault(node.identity, item.path)) + b"\0")
         if node.kind is Kind.FILE:
             hash.update(self.tree.digest(item.source, node))
         return hash.digest()

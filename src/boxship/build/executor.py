@@ -25,6 +25,7 @@ from boxship.build.progress import Output, Started
 from boxship.build.results import BuildFailed, Result
 from boxship.build.runner import Step, StepRunner
 from boxship.build.session import Session
+from boxship.build.settings import surroundings
 from boxship.build.target import Target
 from boxship.images import piped
 from boxship.images.model import LayerRow
@@ -84,18 +85,20 @@ class Executor:
     async def prepare(self, vertex: Vertex, base: Result, others: Sequence[Value]) -> Work:
         """Find out what the result of an operation depends on. Raises CopyFailed."""
         operation = vertex.operation
+        around = surroundings(self._session.options, operation)
         match operation:
             case Copy():
                 selecting = _Copying(self, vertex, operation, base, others[0])
                 digest, files, summary = await in_thread(selecting.digest)
-                key = keys.key(operation, base.top, vertex.platform, contents={FILES: digest}, files=files)
+                contents = {**around, FILES: digest}
+                key = keys.key(operation, base.top, vertex.platform, contents=contents, files=files)
                 return Work(key, lambda: self._layer(base, selecting.write, summary, vertex), summary)
             case Run():
-                contents = await self._mounts.contents(operation, others)
+                contents = {**around, **await self._mounts.contents(operation, others)}
                 key = keys.key(operation, base.top, vertex.platform, contents=contents)
                 return Work(key, lambda: self._run(vertex, operation, base, others))
             case WriteFile() | MakeDirectory():
-                key = keys.key(operation, base.top, vertex.platform)
+                key = keys.key(operation, base.top, vertex.platform, contents=around)
                 making = _Making(self, operation, base)
                 return Work(key, lambda: self._layer(base, making.write, "", vertex))
         raise AssertionError(f"{vertex.name} puts no layer on another")
@@ -117,20 +120,20 @@ class Executor:
             cached=True,
         )
 
-    async def adopt(self, vertex: Vertex, base: Result, summary: str) -> Result | None:
-        """Return the result that an image of ``--cache-from`` has, None if none has it."""
+    async def adopt(self, vertex: Vertex, base: Result, summary: str) -> tuple[Result, str] | None:
+        """Return the result that an image of ``--cache-from`` has, with the image's name; None if none has it."""
         step = self._session.step_of(vertex.id)
-        if step is None or not self._session.cache_from:
+        if step is None or not self._session.cache_from or not adoption.tells_all(vertex.operation):
             return None
         below, created_by = step
         found = adoption.adopt(self._session.cache_from, below, base.layers, created_by.replace(SUMMARY, summary))
         if found is None:
             return None
-        layers, entry = found
+        layers, entry, image = found
         added = layers != base.layers
         if added and not await in_thread(lambda: self._session.addition.reuse(layers[-1])):
             return None
-        return Result(
+        result = Result(
             layers=layers,
             added=added,
             created_ns=time_ns(entry.created),
@@ -138,6 +141,7 @@ class Executor:
             summary=summary,
             cached=True,
         )
+        return result, f"image {image.references[0] if image.references else image.id}"
 
     async def _run(self, vertex: Vertex, run: Run, base: Result, others: Sequence[Value]) -> Result:
         session = self._session

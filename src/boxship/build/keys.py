@@ -2,7 +2,8 @@
 
 The key of a result holds what can change it and nothing else. Of the filesystem below it is the chain ID, so that a step that
 ran again and gave the same files lets everything above it be found. Of COPY it is the content, types, modes, owners and
-attributes of the files that are copied, not their times and not what else the context holds.
+attributes of the files that are copied, not their times and not what else the context holds. Of the build it is what a program
+can see (hosts, network, ulimits) and the time that no file is after; not its limits, secrets and agents.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from boxship.build.graph import AnyOperation, Copy, MakeDirectory, Mount, Run, W
 BASE = "base"  # the filesystem that the step begins with
 FILES = "files"  # what COPY and ADD take
 
+_SCHEME = 2  # counts up when keys are made in another way, so that no older record is taken for what it is not
+
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A result's key with the inputs that it was made of; ``subject`` stands for the instruction alone."""
 
     digest: str
     subject: str
+    kind: str  # of the operation
+    platform: str
     inputs: dict[str, str]
     files: dict[str, str] = {}  # digests of single files, for explanations
 
@@ -40,11 +45,18 @@ def key(
     inputs = {BASE: base, **instruction, **(contents or {})}
     kind = type(operation).__name__
     return Key(
-        digest=_digest([kind, platform, sorted(inputs.items())]),
+        digest=digest(kind, platform, inputs),
         subject=_digest([kind, platform, sorted(instruction.items())]),
+        kind=kind,
+        platform=platform,
         inputs=inputs,
         files=dict(files or {}),
     )
+
+
+def digest(kind: str, platform: str, inputs: Mapping[str, str]) -> str:
+    """Return the digest of a key with these inputs."""
+    return _digest([_SCHEME, kind, platform, sorted(inputs.items())])
 
 
 def _instruction(operation: AnyOperation) -> dict[str, str]:

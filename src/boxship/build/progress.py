@@ -57,11 +57,15 @@ class Transfer(Event, frozen=True, kw_only=True):
 
 
 class Ended(Event, frozen=True, kw_only=True):
-    """A vertex has a result. ``cached``: the cache had it; ``reason``: why it did not (``build --why``)."""
+    """A vertex has a result. ``cached``: the cache had it; ``reason``: why it did not (``build --why``).
+
+    ``place``: where a cached result came from when it was not this engine's: "registry NAME", "image NAME", "local".
+    """
 
     vertex: str
     cached: bool = False
     reason: str = ""
+    place: str = ""
     bytes_written: int = 0
 
 

@@ -8,6 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 import msgspec
 
 from boxship.base.errors import InvalidInput
+from boxship.build.graph import AnyOperation, Run
 from boxship.images.reference import Reference
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import HostConfig, LogConfig
@@ -45,6 +46,19 @@ def epoch_ns(options: BuildOptions) -> int | None:
     if not text.isascii() or not text.isdecimal() or int(text) > _LATEST:
         raise InvalidInput(f"invalid {EPOCH}: {text}")
     return int(text) * 1_000_000_000
+
+
+def surroundings(options: BuildOptions, operation: AnyOperation) -> dict[str, str]:
+    """Return what of the build itself can change the result of an operation, by name, as far as it was asked for."""
+    found = {EPOCH: str(epoch)} if (epoch := epoch_ns(options)) is not None else {}
+    if isinstance(operation, Run):
+        if options.network_mode not in ("", "default") and operation.network == "default":
+            found["network of the build"] = options.network_mode
+        if options.extra_hosts:
+            found["hosts"] = msgspec.json.encode(options.extra_hosts).decode()
+        if options.ulimits:
+            found["ulimits"] = msgspec.json.encode(options.ulimits).decode()
+    return found
 
 
 def split_tag(name: str) -> tuple[str, str]:

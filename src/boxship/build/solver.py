@@ -7,12 +7,14 @@ import os
 import time
 from collections.abc import Sequence
 
+from boxship.base.whole import whole
 from boxship.build import keys
 from boxship.build.cache import Cache, Record
 from boxship.build.executor import Executor
 from boxship.build.files import Tree
 from boxship.build.graph import Context, Download, Git, Graph, Image, Scratch, Vertex
 from boxship.build.progress import Ended, Failed
+from boxship.build.recording import Recorder
 from boxship.build.results import BuildFailed, Result
 from boxship.build.session import Session
 
@@ -27,17 +29,19 @@ class Solver:
         self._session = session
         self._cache = cache
         self._executor = executor
+        self._recorder = Recorder(session.addition, cache)
         self._room = asyncio.Semaphore(max(2, os.cpu_count() or 1))
         self._done: dict[str, asyncio.Future[Value]] = {}
         self.results: dict[str, Result] = {}
-        self.found: list[tuple[keys.Key, Record]] = []  # for the cache
-        self.used: list[str] = []  # ids of records
+        self.records: dict[str, Record] = {}  # of these results, by id
+        self.used: list[str] = []  # ids of the records that served
 
     async def solve(self, targets: Sequence[str]) -> None:
         """Give every vertex that ``targets`` need its result (``results``). Raises BuildFailed, BoxshipError."""
         needed = self._graph.needed(targets)
         loop = asyncio.get_running_loop()
         self._done = {each.id: loop.create_future() for each in needed}
+        self._recorder.start()
         try:
             async with asyncio.TaskGroup() as group:
                 for each in needed:
@@ -47,6 +51,12 @@ class Solver:
         finally:
             for future in self._done.values():
                 future.cancel()
+            await whole(self._recorder.stop())
+
+    @property
+    def found(self) -> list[tuple[keys.Key, Record]]:
+        """What the cache has still to keep."""
+        return self._recorder.waiting
 
     async def wait(self, vertex: str) -> None:
         """Return when a vertex has its result; raises CancelledError when it will have none."""
@@ -90,11 +100,14 @@ class Solver:
         result = None if record is None else await self._executor.reuse(record, base)
         if record is not None and result is not None:
             self.used.append(work.key.digest)
+            self.records[work.key.digest] = record
             self._end(vertex, result)
             return result
-        if not vertex.uncached and (result := await self._executor.adopt(vertex, base, work.summary)) is not None:
+        elsewhere = None if vertex.uncached else await self._executor.adopt(vertex, base, work.summary)
+        if elsewhere is not None:
+            result, place = elsewhere
             self._learn(work.key, vertex, result)
-            self._end(vertex, result)
+            self._end(vertex, result, place=place)
             return result
         reason = "asked for" if vertex.uncached else await asyncio.to_thread(self._cache.explain, work.key)
         result = await work.carry_out()
@@ -104,16 +117,17 @@ class Solver:
 
     def _learn(self, key: keys.Key, vertex: Vertex, result: Result) -> None:
         record = _record(key, vertex, result)
-        self.found.append((key, record))
-        self._cache.announce(key, record)
+        self.records[key.digest] = record
+        self._recorder.add(key, record)
 
-    def _end(self, vertex: Vertex, result: Result, reason: str = "") -> None:
+    def _end(self, vertex: Vertex, result: Result, reason: str = "", place: str = "") -> None:
         self._session.report(
             Ended(
                 time_ns=time.time_ns(),
                 vertex=vertex.id,
                 cached=result.cached,
                 reason=reason,
+                place=place,
                 bytes_written=0 if result.cached else result.size,
             )
         )
@@ -122,6 +136,8 @@ class Solver:
 def _record(key: keys.Key, vertex: Vertex, result: Result) -> Record:
     return Record(
         subject=key.subject,
+        kind=key.kind,
+        platform=key.platform,
         inputs=key.inputs,
         layers=result.layers,
         added=result.added,

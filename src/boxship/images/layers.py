@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -433,14 +433,11 @@ class Addition:
 
         Returns the names that meant another image before, with that image's id: it lives on without the name.
         """
+        new = dict(self._new)
 
         def change(transaction: Transaction) -> dict[str, str]:
             now_ns = clock.now_ns()
-            for chain_id, row in self._new.items():
-                if transaction.get(LAYER, chain_id) != encode(
-                    row
-                ):  # the first one, or with another blob than the lost one
-                    transaction.put(LAYER, chain_id, encode(row))
+            _put_layers(transaction, new)
             moved: dict[str, str] = {}
             for image in images:
                 moved |= _put_image(transaction, image, now_ns)
@@ -448,9 +445,20 @@ class Addition:
 
         with failures():
             self._writing_out.finish()
-            if self._new or any(image.manifest for image in images):
+            if new or any(image.manifest for image in images):
                 self._layers.sync()
             return self._layers.store.write_now(change)
+
+    def settle(self) -> None:
+        """Make the layers that are here by now durable; they stay if they are in use when the addition ends.
+
+        Others may go on to add layers meanwhile. Raises SystemFailure.
+        """
+        new = dict(self._new)
+        with failures():
+            self._writing_out.finish()
+            self._layers.sync()
+            self._layers.store.write_now(lambda t: _put_layers(t, new))
 
     def _hold(self, chain_id: str) -> None:
         self._layers.hold(chain_id)
@@ -547,6 +555,12 @@ def layers_in_use(transaction: ReadTransaction) -> set[str]:
     named = {chain_id for _, document in transaction.list(IMAGE) for chain_id in decode_image(document).layers}
     named |= {chain_id for _, document in transaction.list(LAYER_USE) for chain_id in decode_use(document)}
     return named | quarantine.mentioned(transaction)
+
+
+def _put_layers(transaction: Transaction, layers: Mapping[str, LayerRow]) -> None:
+    for chain_id, row in layers.items():
+        if transaction.get(LAYER, chain_id) != encode(row):  # the first one, or with another blob than the lost one
+            transaction.put(LAYER, chain_id, encode(row))
 
 
 def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[str, str]:
