@@ -105,7 +105,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     firewall_backend: str | None = None
     firewall_policy: str = "publish"  # or "respect-host"
     publish_on_loopback: bool = False
-    userland_proxy: bool = True
+    userland_proxy: bool = False
     userland_proxy_path: str | None = None
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()

@@ -43,6 +43,7 @@ from boxship.engine.options.request import parse_size
 from boxship.engine.processes.execs import ExecService
 from boxship.engine.processes.launcher import Launcher
 from boxship.engine.processes.nameserver import Nameserver
+from boxship.engine.processes.proxy import Proxy
 from boxship.engine.reconfigure.service import Reconfigurer
 from boxship.engine.repair import Repair
 from boxship.engine.rootfs import threads
@@ -207,6 +208,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         identity=identity,
         dns=dns,
         names=Nameserver(f"{settings.exec_root}/nameserver"),
+        relay=Proxy(f"{settings.exec_root}/proxy"),
     )
     composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns, apparmor=DefaultProfile())
 

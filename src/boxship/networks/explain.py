@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from boxship.networks.host_rules import Obstacle
 from boxship.networks.models import Endpoint, PublishedPort, Sandbox
+from boxship.networks.relay import crosses
 from boxship.networks.rules import IPV4, IPV6, ROUTED, UNPROTECTED, BridgeRules, Family, place_of
 from boxship.spec.boxship.explanation import Reach, Way
 
 HOST, LOOPBACK, LAN = "the host", "loopback of the host", "the LAN"
 _HINT_COLUMN = 30
+_PROXY = "the proxy (boxship-proxy) listens there and carries connections on"
 
 
 class Facts(NamedTuple):
@@ -23,6 +25,7 @@ class Facts(NamedTuple):
     obstacles: Sequence[Obstacle] = ()
     respect_host: bool = False
     collisions: Mapping[str, Sequence[str]] = {}  # by the network's name: what of the host overlaps its subnets
+    userland_proxy: bool = False
 
 
 def published(port: PublishedPort, sandbox: Sandbox, facts: Facts) -> Way:
@@ -33,6 +36,8 @@ def published(port: PublishedPort, sandbox: Sandbox, facts: Facts) -> Way:
         container=sandbox.name,
         target=_host_port(port.container_ip, port.container_port),
     )
+    if crosses(port) or (facts.userland_proxy and not facts.table):
+        return _with(way, _by_proxy(port, facts))
     if not facts.table:
         why = "the daemon runs with --iptables=false: nothing is forwarded to containers"
         return _with(way, [_no(who, why) for who in (HOST, LAN)])
@@ -41,12 +46,12 @@ def published(port: PublishedPort, sandbox: Sandbox, facts: Facts) -> Way:
     host, loopback_only = ip_address(port.host_ip), ip_address(port.host_ip).is_loopback
     bound = f"the port is bound to {port.host_ip}"
     reach = [_no(HOST, f"{bound}: at that address only") if loopback_only else _yes(HOST, f"chain output, {rule}")]
-    if family is IPV6:
-        reach.append(_no(LOOPBACK, "the kernel forwards nothing that comes from ::1"))
-    elif host.is_unspecified or loopback_only:
-        reach.append(_yes(LOOPBACK, f"chain output, {rule}"))
-    else:
+    if not host.is_unspecified and not loopback_only:
         reach.append(_no(LOOPBACK, bound))
+    elif family is IPV6 or facts.userland_proxy:
+        reach.append(_yes(LOOPBACK, _PROXY))
+    else:
+        reach.append(_yes(LOOPBACK, f"chain output, {rule}"))
     if loopback_only:
         reach.append(_no(LAN, bound))
     else:
@@ -64,6 +69,31 @@ def published(port: PublishedPort, sandbox: Sandbox, facts: Facts) -> Way:
         else:
             reach.append(_subject_to(facts, family, ("forward",), _yes(who, f"chain prerouting, {rule}")))
     return _with(way, reach)
+
+
+def _by_proxy(port: PublishedPort, facts: Facts) -> list[Reach]:
+    """Explain a port that is a socket of the host: rules about the host's own ports count for it."""
+    host, family = ip_address(port.host_ip), _family(port.host_ip)
+    bound = f"the port is bound to {port.host_ip}"
+    places = [
+        (HOST, not host.is_loopback, ()),
+        (LOOPBACK, host.is_unspecified or host.is_loopback, ()),
+        (LAN, not host.is_loopback, ("input",)),
+    ]
+    reach = [
+        _subject_to(facts, family, hooks, _yes(who, _PROXY)) if open else _no(who, bound) for who, open, hooks in places
+    ]
+    for name, bridge in facts.bridges.items():
+        who = f"containers of {name}"
+        if host.is_loopback:
+            reach.append(_no(who, bound))
+        elif bridge.internal:
+            reach.append(_no(who, f"{name} is internal: no route leads out of it"))
+        elif not bridge.of(family)[0]:
+            reach.append(_no(who, f"{name} has no {_version(family)}"))
+        else:
+            reach.append(_subject_to(facts, family, ("input",), _yes(who, _PROXY)))
+    return reach
 
 
 def own_address(endpoint: Endpoint, sandbox: Sandbox, facts: Facts) -> list[Way]:

@@ -20,14 +20,19 @@ class Firewall:
     ``rules.USER_CHAIN`` is no such change: it stays, and comes back with the rest.
     """
 
-    def __init__(self, name: str, *, families: Sequence[Family] = (IPV4, IPV6), respect_host: bool = False) -> None:
+    def __init__(
+        self, name: str, *, families: Sequence[Family] = (IPV4, IPV6), respect_host: bool = False, loopback: bool = True
+    ) -> None:
         """``respect_host``: the host's own rules decide who of the outside reaches published ports.
+
+        Without ``loopback`` packets to the host's loopback addresses are left to the proxy.
 
         Raises LibraryMissing, or OSError when the kernel has no nftables.
         """
         self.name = name
         self._families = families
         self.respect_host = respect_host
+        self._loopback = loopback
         self.forward_drop: set[Family] = set()
         self._bridges: dict[str, BridgeRules] = {}
         self._ports: set[PublishedPort] = set()
@@ -141,6 +146,7 @@ class Firewall:
             list(self._ports),
             forward_drop=family in self.forward_drop,
             respect_host=self.respect_host,
+            loopback=self._loopback,
             user_rules=self._user_rules.get(family, ()),
         )
 

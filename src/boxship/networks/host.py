@@ -7,22 +7,27 @@ from collections.abc import Iterable, Sequence
 
 from boxship.base.errors import SystemFailure
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
+from boxship.networks import relay
 from boxship.networks.firewall import Firewall
 from boxship.networks.guard import Guard
 from boxship.networks.models import PublishedPort
+from boxship.networks.options import NetworkOptions
 from boxship.networks.ports import PortTable, read_random_range, reserve
+from boxship.networks.relay import Relay, Share
 from boxship.networks.rules import BridgeRules
 
 
 class Host:
     """Opened once; its methods are for the event loop, ``open`` and ``close`` for a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: NetworkOptions, relay: Relay) -> None:
+        self._options = options
+        self.relay = relay
         self._route: Socket | None = None
         self.flows: Socket | None = None  # kept open: closing a netfilter socket takes 9 ms
         self.firewall: Firewall | None = None
         self.guard: Guard | None = None
-        self.ports = PortTable(reserve, read_random_range())
+        self.ports = PortTable(reserve, read_random_range(), share=self.share)
 
     @property
     def route(self) -> Socket:
@@ -46,6 +51,23 @@ class Host:
         self._route = self.flows = None
         self.ports.close()
 
+    def share(self, host_ip: str, container_ip: str) -> Share:
+        """Return the proxy's share of a port at these addresses."""
+        return relay.share(self._options, host_ip, container_ip)
+
+    @property
+    def userland_proxy(self) -> bool:
+        """Whether the proxy has loopback and crossing ports, not only IPv6's loopback."""
+        return self._options.userland_proxy
+
+    def relayed(self, ports: Iterable[PublishedPort]) -> list[PublishedPort]:
+        """Return those of the ports that the proxy has a share of."""
+        return [
+            port
+            for port in ports
+            if port.host_port and self.share(port.host_ip, port.container_ip) is not Share.NOTHING
+        ]
+
     def admit(self, bridge: BridgeRules) -> None:
         """Make a bridge known to guard and firewall; raises OSError."""
         if self.guard is not None:
@@ -64,12 +86,18 @@ class Host:
                 self.guard.release(self.route, subnet)
 
     def publish(self, ports: Sequence[PublishedPort]) -> None:
-        """Open ports in the firewall; raises OSError with none opened."""
+        """Open ports in the firewall and at the proxy; raises OSError with none opened."""
         if self.firewall is not None and ports:
             self.firewall.publish(ports)
+        for port in self.relayed(ports):
+            sock = self.ports.socket_of(port)
+            if sock is not None:
+                self.relay.open(port, sock)
 
-    def unpublish(self, ports: Sequence[PublishedPort]) -> None:
-        """Close ports in the firewall, also where it has lost them already."""
+    def unpublish(self, ports: Sequence[PublishedPort], *, drop: bool = True) -> None:
+        """Close ports in the firewall, also where it has lost them already; ``drop`` ends the proxy's connections."""
+        for port in self.relayed(ports):
+            self.relay.close(port, drop=drop)
         if self.firewall is not None and ports:
             with contextlib.suppress(OSError):
                 self.firewall.unpublish(ports)

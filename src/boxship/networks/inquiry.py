@@ -30,6 +30,7 @@ async def facts(live: Sequence[LiveNetwork], host: Host, alias: str) -> Facts:
         obstacles=firewall.obstacles() if firewall else (),
         respect_host=firewall is not None and firewall.respect_host,
         collisions=await collisions(live, alias),
+        userland_proxy=host.userland_proxy,
     )
 
 

@@ -45,7 +45,8 @@ SMALL_ADDRESS_POOLS = (
 class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the default bridge, and of all networks.
 
-    ``userland_proxy`` is accepted and changes nothing: published ports need no proxy here, not even on loopback.
+    With ``userland_proxy`` a program carries the host's loopback connections to published ports, and those of a family that
+    the container has no address of; without, only those of IPv6's loopback. See :mod:`boxship.networks.relay`.
     """
 
     bridge: str = ""  # an existing bridge to use; "none": no default network
@@ -58,7 +59,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     ip_forward: bool = True
     ip_masq: bool = True
     iptables: bool = True
-    userland_proxy: bool = True
+    userland_proxy: bool = False
     ipv6: bool = False
     fixed_cidr_v6: str = ""
     ip6tables: bool = True

@@ -2,7 +2,7 @@
 
 A published port is forwarded by the firewall before any socket sees it. The socket that is kept for it serves two ends: a
 program that has the port already is noticed, and one that wants it later is refused. It listens, since only a listening
-socket keeps out others that set SO_REUSEADDR, and a filter drops what the firewall let through.
+socket keeps out others that set SO_REUSEADDR, and a filter drops what the firewall let through, but for the proxy's share.
 """
 
 from __future__ import annotations
@@ -18,16 +18,33 @@ from collections.abc import Callable, Sequence
 from boxship.base.errors import InvalidInput
 from boxship.networks.models import PublishedPort
 from boxship.networks.publish import ANY, ANY_V6, Claim
+from boxship.networks.relay import Share
 
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_BPF_RET_K = 0x06  # linux/bpf_common.h: BPF_RET | BPF_K; a filter that returns 0 keeps nothing
-_DROP_ALL = struct.pack("=HBBI", _BPF_RET_K, 0, 0, 0)
+_LD_W_ABS, _JEQ_K, _RET_K = 0x20, 0x15, 0x06  # linux/bpf_common.h
+_INTERFACE = 0xFFFFF008  # linux/filter.h: SKF_AD_OFF + SKF_AD_IFINDEX
+_LOOPBACK = 1  # the index of lo in each network namespace
+_WHOLE = 0xFFFFFFFF
+_FILTERS = {  # code, jump if true, jump if false, operand; returning 0 keeps nothing of a packet
+    Share.NOTHING: ((_RET_K, 0, 0, 0),),
+    Share.LOOPBACK: (
+        (_LD_W_ABS, 0, 0, _INTERFACE),
+        (_JEQ_K, 0, 1, _LOOPBACK),
+        (_RET_K, 0, 0, _WHOLE),
+        (_RET_K, 0, 0, 0),
+    ),
+}
+_BACKLOG = 4096  # as many as the kernel lets
+_SCTP = 132  # linux/in.h
 
 FIRST_RANDOM_PORT = 32768  # what Linux and Docker use when ip_local_port_range can't be read
 LAST_RANDOM_PORT = 60999
 
-Reserve = Callable[[str, str, int], socket.socket | None]
-"""Bind a socket for (protocol, address, port), or return None where none is needed; raises OSError."""
+Reserve = Callable[[str, str, int, Share], socket.socket | None]
+"""Bind a socket for (protocol, address, port, proxy's share), or return None where none is needed; raises OSError."""
+
+ShareOf = Callable[[str, str], Share]
+"""Return the proxy's share of a port at a host's address that leads to a container's."""
 
 
 class PortTaken(Exception):
@@ -48,8 +65,15 @@ class PortTable:
     A port on a wildcard address excludes the same port on every address of its family, and the other way round.
     """
 
-    def __init__(self, reserve: Reserve, random_range: tuple[int, int] = (FIRST_RANDOM_PORT, LAST_RANDOM_PORT)) -> None:
+    def __init__(
+        self,
+        reserve: Reserve,
+        random_range: tuple[int, int] = (FIRST_RANDOM_PORT, LAST_RANDOM_PORT),
+        *,
+        share: ShareOf = lambda _, __: Share.NOTHING,
+    ) -> None:
         self._reserve = reserve
+        self._share = share
         self._first, self._last = random_range
         self._next: dict[tuple[str, str], int] = {}  # (protocol, address): where the search for a free port goes on
         self._holders: dict[tuple[str, int], dict[str, socket.socket | None]] = {}
@@ -77,10 +101,19 @@ class PortTable:
     def adopt(self, port: PublishedPort) -> None:
         """Take the very port a running container has; if another program got its socket meanwhile, go without one."""
         try:
-            held = self._reserve(port.protocol, port.host_ip, port.host_port)
+            held = self._reserve(
+                port.protocol, port.host_ip, port.host_port, self._share(port.host_ip, port.container_ip)
+            )
         except OSError:
             held = None
         self._holders.setdefault((port.protocol, port.host_port), {})[port.host_ip] = held
+
+    def socket_of(self, port: PublishedPort) -> socket.socket | None:
+        """Return the socket of a port that is taken; one that could not be had at first is tried again."""
+        key = (port.protocol, port.host_port)
+        if port.host_ip in self._holders.get(key, {}) and self._holders[key][port.host_ip] is None:
+            self.adopt(port)
+        return self._holders.get(key, {}).get(port.host_ip)
 
     def give_back(self, port: PublishedPort) -> None:
         """Free a port and close its socket; one that is not taken is no error."""
@@ -88,6 +121,9 @@ class PortTable:
         holders = self._holders.get(key, {})
         held = holders.pop(port.host_ip, None)
         if held is not None:
+            if held.type == socket.SOCK_STREAM:
+                with contextlib.suppress(OSError):
+                    held.shutdown(socket.SHUT_RDWR)  # at once, though the proxy may have it open for a moment more
             held.close()
         if not holders:
             self._holders.pop(key, None)
@@ -116,7 +152,7 @@ class PortTable:
         if any(_exclude(host_ip, other) for other in self._holders.get((claim.protocol, port), {})):
             raise PortTaken(place, port, 0)
         try:
-            held = self._reserve(claim.protocol, host_ip, port)
+            held = self._reserve(claim.protocol, host_ip, port, self._share(host_ip, container_ip))
         except OSError as exc:
             raise PortTaken(place, port, exc.errno or errno.EIO) from exc
         self._holders.setdefault((claim.protocol, port), {})[host_ip] = held
@@ -136,26 +172,37 @@ def _exclude(one: str, other: str) -> bool:
     return one == other or ((":" in one) is (":" in other) and bool({one, other} & {ANY, ANY_V6}))
 
 
-def reserve(protocol: str, address: str, port: int) -> socket.socket | None:
-    """Bind a socket that keeps ``port`` and receives nothing; None for SCTP, which has no such socket here.
+def reserve(protocol: str, address: str, port: int, share: Share = Share.NOTHING) -> socket.socket | None:
+    """Bind a socket that keeps ``port`` and receives the proxy's share; None where SCTP has no proxy, or no sockets.
 
     Raises OSError: EADDRINUSE, EADDRNOTAVAIL (the address is not the host's), EACCES.
     """
-    if protocol == "sctp":
-        return None
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
+    if protocol == "sctp":
+        if share is Share.NOTHING:
+            return None
+        try:
+            sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, _SCTP)
+        except OSError:  # a module that this kernel has not
+            return None
+    else:
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC)
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
-        if protocol == "tcp":
+        if share in _FILTERS:
+            steps = b"".join(struct.pack("=HBBI", *step) for step in _FILTERS[share])
+            program = ctypes.create_string_buffer(steps, len(steps))
+            described = struct.pack("@HP", len(_FILTERS[share]), ctypes.addressof(program))
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        if protocol != "udp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are no users
+        elif share is not Share.NOTHING:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the proxy may have an earlier one for a moment
         sock.bind((address, port))
-        if protocol == "tcp":
-            sock.listen(0)
+        if protocol != "udp":
+            sock.listen(0 if share is Share.NOTHING else _BACKLOG)
     except BaseException:
         sock.close()
         raise

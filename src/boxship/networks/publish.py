@@ -31,13 +31,14 @@ class Claim(NamedTuple):
     container_port: int
     both: bool = False
 
-    def targets(self, address: str, address_v6: str) -> list[tuple[str, str]]:
-        """Return on which host addresses a container with these addresses ("": none) is published, and at which of its own."""
-        if self.both:
-            pairs = [(ANY, address), (ANY_V6, address_v6)]
-        else:
-            pairs = [(self.host_ip, address_v6 if ":" in self.host_ip else address)]
-        return [(host_ip, own) for host_ip, own in pairs if own]
+    def targets(self, address: str, address_v6: str, *, crossing: bool = False) -> list[tuple[str, str]]:
+        """Return on which host addresses a container with these addresses ("": none) is published, and at which of its own.
+
+        With ``crossing`` an address of one family may lead to one of the other.
+        """
+        hosts = (ANY, ANY_V6) if self.both else (self.host_ip,)
+        pairs = [(host_ip, address_v6 if ":" in host_ip else address) for host_ip in hosts]
+        return [(host_ip, found) for host_ip, own in pairs if (found := own or (crossing and (address or address_v6)))]
 
 
 def claims(

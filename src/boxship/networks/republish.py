@@ -1,6 +1,6 @@
 """Published ports of a container that runs: some end, some begin, and the rest notices nothing.
 
-What a change has taken or given up it can put back: :meth:`PortChange.undo` restores host ports and firewall. A container
+What a change has taken or given up it can put back: :meth:`PortChange.undo` restores host ports, firewall and proxy. A container
 that ended meanwhile has lost all of its ports; then nothing is put back.
 """
 
@@ -10,9 +10,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from boxship.networks import publish
-from boxship.networks.firewall import Firewall
+from boxship.networks.host import Host
 from boxship.networks.models import PublishedPort, Sandbox
-from boxship.networks.ports import PortTable
 
 
 class PortChange:
@@ -24,8 +23,7 @@ class PortChange:
         added: Sequence[PublishedPort],
         removed: Sequence[PublishedPort],
         *,
-        table: PortTable,
-        firewall: Firewall | None,
+        host: Host,
         attached: Callable[[Sandbox, Sandbox], bool],
     ) -> None:
         """``attached(old, new)`` puts the new document in place of the old, False when the container has ended.
@@ -34,8 +32,7 @@ class PortChange:
         """
         self.before = before
         self.added, self._removed = added, removed
-        self._table = table
-        self._firewall = firewall
+        self._host = host
         self._attached = attached
         kept = [port for port in before.ports if port not in removed]
         self.sandbox = Sandbox(
@@ -56,23 +53,19 @@ class PortChange:
 
     def _return_ports(self) -> None:
         for port in self.added:
-            self._table.give_back(port)
+            self._host.ports.give_back(port)
         for port in self._removed:
-            self._table.adopt(port)
+            self._host.ports.adopt(port)
 
     def _republish(self, ending: Sequence[PublishedPort], beginning: Sequence[PublishedPort]) -> None:
-        """Change the firewall; a port may end at one place and begin at another."""
-        if self._firewall is None:
-            return
-        if ending:
-            self._firewall.unpublish(ending)
-        if beginning:
-            try:
-                self._firewall.publish(beginning)
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._firewall.publish(ending)
-                raise
+        """Change firewall and proxy; a port may end at one place and begin at another."""
+        self._host.unpublish(ending, drop=False)
+        try:
+            self._host.publish(beginning)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._host.publish(ending)
+            raise
 
 
 def change(
@@ -81,8 +74,8 @@ def change(
     removed: Sequence[PublishedPort],
     *,
     addresses: tuple[str, str],
-    table: PortTable,
-    firewall: Firewall | None,
+    host: Host,
+    crossing: bool,
     attached: Callable[[Sandbox, Sandbox], bool],
 ) -> PortChange:
     """End ``removed`` ports of ``sandbox`` and publish what ``claims`` ask for, at these IPv4 and IPv6 addresses of it.
@@ -92,11 +85,11 @@ def change(
     added: list[PublishedPort] = []
     with contextlib.ExitStack() as undo:
         for port in removed:
-            table.give_back(port)
-            undo.callback(table.adopt, port)
+            host.ports.give_back(port)
+            undo.callback(host.ports.adopt, port)
         for claim in claims:
-            for port in table.take(claim, claim.targets(*addresses)):
-                undo.callback(table.give_back, port)
+            for port in host.ports.take(claim, claim.targets(*addresses, crossing=crossing)):
+                undo.callback(host.ports.give_back, port)
                 added.append(port)
         undo.pop_all()
-    return PortChange(sandbox, added, removed, table=table, firewall=firewall, attached=attached)
+    return PortChange(sandbox, added, removed, host=host, attached=attached)

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from boxship.networks import relay
 from boxship.networks.models import PublishedPort
 from boxship.networks.publish import ANY, ANY_V6
 
@@ -80,9 +81,13 @@ def table(
     *,
     forward_drop: bool,
     respect_host: bool = False,
+    loopback: bool = True,
     user_rules: Sequence[str] = (),
 ) -> str:
-    """Return the commands that put the whole table of a family in place of an older one, in one transaction."""
+    """Return the commands that put the whole table of a family in place of an older one, in one transaction.
+
+    Without ``loopback`` packets to the host's loopback addresses are left to the proxy, as those of IPv6 always are.
+    """
     ip, address = family.name, family.address
     local = f"{ip} daddr != {family.loopback} fib daddr type local jump publish"
     incoming = [local]
@@ -90,7 +95,7 @@ def table(
         admitted = f"{ip} saddr . meta l4proto . {ip} daddr . th dport @admitted"
         incoming = [f"iifname @bridges {local}", f"{admitted} fib daddr type local jump publish"]
     # Loopback packets of IPv6 can't be routed anywhere; of IPv4 they can, once the bridge allows it.
-    output = "fib daddr type local jump publish" if family is IPV4 else local
+    output = "fib daddr type local jump publish" if family is IPV4 and loopback else local
     protocols = "meta l4proto { tcp, udp, sctp }"
     body = [
         _set("subnets", address, interval=True),
@@ -312,7 +317,7 @@ def _guard_commands(verb: str, family: Family, name: str, ports: Iterable[Publis
 
 
 def _of(family: Family, ports: Iterable[PublishedPort]) -> list[PublishedPort]:
-    return [port for port in ports if (":" in port.container_ip) is (family is IPV6)]
+    return [port for port in ports if (":" in port.container_ip) is (family is IPV6) and not relay.crosses(port)]
 
 
 def _commands(verb: str, family: Family, name: str, found: Mapping[str, Sequence[str]]) -> str:

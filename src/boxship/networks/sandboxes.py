@@ -33,6 +33,7 @@ from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
 from boxship.networks.ports import PortTaken
 from boxship.networks.publish import Claim
+from boxship.networks.relay import NoRelay, Relay
 from boxship.networks.republish import PortChange
 from boxship.networks.rules import ROUTED
 from boxship.spec.docker.container import PortBinding
@@ -58,6 +59,7 @@ class Sandboxes:
         dns: DNSDefaults,
         name_table: NameTable | None,
         emit: Emit,
+        relay: Relay | None,
     ) -> None:
         self._factory = factory
         self._pool = pool
@@ -67,7 +69,7 @@ class Sandboxes:
         self._names: NameTable = name_table or NoNames()
         self._resolving = name_table is not None
         self._emit = emit
-        self._host = Host()
+        self._host = Host(options, relay or NoRelay())
         self._live: dict[str, LiveNetwork] = {}  # by id
         self._attached: dict[str, Sandbox] = {}  # by container id
         self._held: dict[str, dict[str, Endpoint]] = {}  # by container and network id: addresses kept without a sandbox
@@ -99,6 +101,8 @@ class Sandboxes:
                     self._connect(request, endpoint, namespace.path, inside, undo, hairpin=bool(claims))
                 _route(inside, Gateways(None, None), chosen, request.name)
                 self._publish(request.name, ports, undo)
+                if self._host.relayed(ports):
+                    await self._host.relay.settle()
                 if inside is not first:
                     inside.close()
             sandbox = Sandbox(
@@ -127,6 +131,8 @@ class Sandboxes:
                 self._free(container_id, attached)
                 if attached.resolves:
                     await self._names.detach(sandbox.id)
+                if self._host.relayed(attached.ports):
+                    await self._host.relay.settle()
         await asyncio.to_thread(namespaces.remove, sandbox.key)
 
     # -- while a container runs --------------------------------------------------------------------------------------
@@ -214,8 +220,8 @@ class Sandboxes:
                 claims,
                 removed,
                 addresses=self._targets(chosen),
-                table=self._host.ports,
-                firewall=self._host.firewall,
+                host=self._host,
+                crossing=self._options.userland_proxy,
                 attached=self._replace_attached,
             )
         except PortTaken as exc:
@@ -425,7 +431,7 @@ class Sandboxes:
         direct = self._is_direct(chosen)
         try:
             for claim in claims:
-                targets = claim.targets(*self._targets(chosen))
+                targets = claim.targets(*self._targets(chosen), crossing=self._options.userland_proxy)
                 if not targets and ":" in claim.host_ip and chosen.v4 is not None:
                     raise InvalidInput(f"cannot publish on {claim.host_ip}: the container has no IPv6 address")
                 ports += [open_port(claim, own) for _, own in targets if direct[":" in own]]

@@ -29,6 +29,7 @@ from boxship.networks.models import NamespaceFactory, PublishedPort, Sandbox, Us
 from boxship.networks.names import NameTable
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
+from boxship.networks.relay import Relay
 from boxship.networks.rules import IPV6
 from boxship.networks.sandboxes import Emit, Sandboxes, endpoint_names
 from boxship.networks.setup import SetUp
@@ -67,6 +68,7 @@ class NetworkService(Sandboxes):
         now_ns: Callable[[], int] = clock.now_ns,
         dns: DNSDefaults | None = None,
         names: NameTable | None = None,
+        relay: Relay | None = None,
     ) -> None:
         """``instance`` tells our interfaces and rules from those of another boxshipd on this host: letters, digits, _.
 
@@ -88,6 +90,7 @@ class NetworkService(Sandboxes):
             dns=dns or DNSDefaults(),
             name_table=names,
             emit=emit,
+            relay=relay,
         )
         self._now_ns = now_ns
         self._bridges = BridgeDriver(options, alias)
@@ -145,11 +148,14 @@ class NetworkService(Sandboxes):
             [self._resolver(sandbox) for sandbox in resolving],
             [endpoint_names(endpoint) for sandbox in resolving for endpoint in sandbox.endpoints if endpoint.names],
         )
+        relayed = self._host.relayed(port for sandbox in sandboxes.values() for port in sandbox.ports)
+        await self._host.relay.start(relayed, self._host.ports.socket_of)
         self._pool.fill()
 
     async def close(self) -> None:
         """Let go of everything; when no container uses the networks any more, remove bridges and firewall."""
         await self._names.close(stop=not self._attached)
+        await self._host.relay.stop(stop=not self._attached)
         await self._pool.close()
         if self._host.firewall is not None:
             asyncio.get_running_loop().remove_reader(self._host.firewall.fileno())

@@ -66,7 +66,7 @@ class SetUp:
         turned_on = self._forward(live)
         if self._options.iptables:
             self._raise_firewall(live, sandboxes, turned_on)
-        if any(network.name == "bridge" for network in live):
+        if any(network.name == "bridge" for network in live) and not self._options.userland_proxy:
             # After the rules that drop loopback addresses from elsewhere.
             bridge.allow_loopback_sources(self._bridges.host_links(_named(live, "bridge").spec)[0])
         return live
@@ -148,7 +148,10 @@ class SetUp:
     ) -> None:
         families = (IPV4, IPV6) if self._options.ip6tables else (IPV4,)
         self._host.firewall = firewall = Firewall(
-            f"boxship_{self._instance}", families=families, respect_host=self._options.respect_host
+            f"boxship_{self._instance}",
+            families=families,
+            respect_host=self._options.respect_host,
+            loopback=not self._options.userland_proxy,
         )
         firewall.forward_drop = turned_on | firewall.dropped_forwarding()
         bridges = [rules for network in live if (rules := network.driver.rules(network.spec)) is not None]

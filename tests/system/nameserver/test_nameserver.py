@@ -328,7 +328,7 @@ def test_a_nameserver_of_another_version_is_replaced(names: Names, monkeypatch: 
     names.publish(endpoint("db", "10.0.0.2"))
     old = names.pid()
     names.leave()
-    monkeypatch.setattr("boxship.engine.processes.nameserver.__version__", "9.9.9")
+    monkeypatch.setattr("boxship.engine.processes.resident.__version__", "9.9.9")
     again = Names(names.directory)
     try:
         again.start([names.resolver(sandbox)], [endpoint("db", "10.0.0.2")])

@@ -18,16 +18,18 @@ from typing import Any
 
 import pytest
 
+from boxship.engine.processes.proxy import Proxy
 from boxship.linux import rtnetlink
 from boxship.linux.mount import MS_PRIVATE, MS_REC, mount
 from boxship.linux.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
 from boxship.linux.netlink import Socket
 from boxship.networks import AttachRequest, EndpointRequest, NetworkOptions, NetworkService, Sandbox
 from boxship.networks.files import DNSDefaults
-from boxship.shim import netns
+from boxship.shim import netns, resident
 from boxship.spec.docker.container import PortBinding
 from boxship.spec.docker.network import IPAM, IPAMPool, NetworkCreate
 from boxship.store import Store
+from boxship.wire import messages
 
 HOST_LAN = "192.0.2.1"
 NEIGHBOUR = "192.0.2.2"
@@ -52,6 +54,7 @@ class Lab:
             options=NetworkOptions(**options),
             namespaces=self.forge,
             dns=DNSDefaults(host=lambda: "nameserver 192.0.2.53\n"),
+            relay=Proxy(f"{self.root}/proxy"),
         )
         await service.start(sandboxes or {})
         return service
@@ -152,6 +155,10 @@ class Lab:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as proxy:
+            proxy.connect(f"{self.root}/proxy/{resident.SOCKET}")
+            messages.send(proxy, {"seq": 1, "op": "stop"})
+            messages.receive(proxy)
         self.store.close()
 
 
@@ -275,7 +282,7 @@ def publish(*bindings: str) -> dict[str, list[PortBinding] | None]:
     """Return port bindings of texts like "127.0.0.1:8080:80/tcp"."""
     result: dict[str, list[PortBinding] | None] = {}
     for text in bindings:
-        ip, host_port, container_port = text.split(":")
+        ip, host_port, container_port = text.rsplit(":", 2)
         places = result.setdefault(container_port, [])
         assert places is not None
         places.append(PortBinding(host_ip=ip, host_port=host_port))
@@ -293,6 +300,11 @@ def bindings() -> Callable[..., dict[str, list[PortBinding] | None]]:
 @pytest.fixture
 def in_namespace() -> Callable[[str | None, Callable[[], object]], Any]:
     return run_in
+
+
+@pytest.fixture
+def serving() -> Callable[[str | None, Callable[[Callable[[], None]], None]], int]:
+    return spawn
 
 
 @pytest.fixture

@@ -34,7 +34,10 @@ def verdicts(way):
         (port("0.0.0.0"), FACTS, ["yes", "yes", "yes", "yes", "yes", "no"]),
         (port("192.0.2.1"), FACTS, ["yes", "no", "yes", "yes", "yes", "no"]),
         (port("127.0.0.1"), FACTS, ["no", "yes", "no", "no", "no", "no"]),
-        (port("::", "fd00:20::2"), FACTS, ["yes", "no", "yes", "yes", "no", "no"]),
+        (port("::", "fd00:20::2"), FACTS, ["yes", "yes", "yes", "yes", "no", "no"]),
+        (port("::"), FACTS._replace(obstacles=[WALL]), ["yes", "yes", "no", "no", "no", "no"]),
+        (port("::1"), FACTS, ["no", "yes", "no", "no", "no", "no"]),
+        (port("0.0.0.0"), FACTS._replace(table="", userland_proxy=True), ["yes", "yes", "yes", "yes", "yes", "no"]),
         (port("0.0.0.0"), FACTS._replace(obstacles=[WALL]), ["yes", "yes", "yes", "yes", "yes", "no"]),
         (
             port("0.0.0.0"),

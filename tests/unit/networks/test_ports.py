@@ -12,6 +12,10 @@ from boxship.networks.publish import Claim
 
 class Socket:
     closed = False
+    type = socket.SOCK_STREAM
+
+    def shutdown(self, how):
+        assert not self.closed
 
     def close(self):
         self.closed = True
@@ -24,7 +28,7 @@ class Host:
         self.busy = dict(busy)
         self.sockets = []
 
-    def reserve(self, protocol, address, port):
+    def reserve(self, protocol, address, port, share):
         if port in self.busy:
             raise OSError(self.busy[port], "no")
         self.sockets.append(Socket())

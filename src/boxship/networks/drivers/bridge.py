@@ -114,7 +114,8 @@ class BridgeDriver:
                 requests.append(rtnetlink.new_address(link.index, pool.gateway, subnet.prefixlen, broadcast=broadcast))
         requests.append(rtnetlink.set_link(link.index, up=True))
         host.execute(requests)
-        allow_loopback_sources(parsed.link)
+        if not self._defaults.userland_proxy:
+            allow_loopback_sources(parsed.link)
         self._links[network.id] = link.index
 
     def remove(self, host: Socket, network: Network) -> None:
