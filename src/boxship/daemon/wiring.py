@@ -216,6 +216,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         return [
             ImageUser(container.id, container.spec.image_id, container.spec.config.image, container.status.alive)
             for container in index
+            for id, reference in container.spec.images().items()
         ]
 
     images = ImageService(store, content, snapshotter, emit=events.emit, users=users, registries=registries)

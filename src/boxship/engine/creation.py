@@ -18,6 +18,7 @@ from boxship.engine import links, networking
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
 from boxship.engine.health import policy as health_policy
+from boxship.engine.image_trees import ImageClaims
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, check_name
 from boxship.engine.observation.sysinfo import SysInfo
 from boxship.engine.options import apparmor, limits, mounts, oci, request, selinux
@@ -131,7 +132,9 @@ class Creator:
             sources = VolumeClaims(self._volumes, id)
             undo.push_async_callback(sources.undo)
             inherited = self._inherited(host.volumes_from or [])
-            resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources)
+            trees = ImageClaims(self._images, self._snapshotter, id)
+            undo.push_async_callback(trees.undo)
+            resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources, trees)
             resolved += step.mounts if step is not None else []
             await mounts.check_sources(resolved)
             await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved)

@@ -181,7 +181,9 @@ def mount_point(mount: ResolvedMount) -> MountPoint:
         propagation=mount.propagation if mount.type == "bind" else "",
     )
     if mount.type == "volume":
-        point = msgspec.structs.replace(point, name=mount.name, driver=mount.driver)
+        return msgspec.structs.replace(point, name=mount.name, driver=mount.driver)
+    if mount.type == "image":
+        return msgspec.structs.replace(point, name=mount.name)
     return point
 
 

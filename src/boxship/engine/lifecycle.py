@@ -22,7 +22,7 @@ import msgspec
 from boxship.base import clock, failpoints
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
 from boxship.base.whole import whole
-from boxship.engine import causes, links, networking, remains, restart
+from boxship.engine import causes, image_trees, links, networking, remains, restart
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import remove_snapshot
 from boxship.engine.files import ContainerFiles
@@ -720,7 +720,8 @@ class Lifecycle:
         failpoints.hit("remove.after-mark")
         await self._shim_gone(container)
         try:
-            await asyncio.to_thread(remove_snapshot, self._snapshotter, container.id)
+            for key in (*image_trees.keys(container.spec), container.id):
+                await asyncio.to_thread(remove_snapshot, self._snapshotter, key)
         except (OSError, BoxshipError) as exc:
             error = f'driver "{self._snapshotter.name}" failed to remove root filesystem: {exc}'
             self.set_status(container, state=container.status.move(State.DEAD), error=error)

@@ -51,13 +51,23 @@ ALLOWED: dict[State, frozenset[State]] = {
 ALIVE = frozenset({State.RUNNING, State.PAUSED})
 
 
+class IdMap(msgspec.Struct, frozen=True):
+    """Which ids on disk are which in the container: first on disk, first inside, how many; see ``runtime.idmap``.
+
+    A kind without ranges follows the owner of the source, who is the container's user then.
+    """
+
+    uids: list[tuple[int, int, int]] = []
+    gids: list[tuple[int, int, int]] = []
+
+
 class ResolvedMount(msgspec.Struct, frozen=True, kw_only=True):
     """One mount as the runtime will make it. ``source`` is a host path, empty for tmpfs."""
 
-    type: str  # bind, volume, tmpfs
+    type: str  # bind, volume, tmpfs, image
     source: str
     target: str
-    name: str = ""  # of the volume
+    name: str = ""  # of the volume; of the image, as the user typed it
     driver: str = ""
     mode: str = ""  # as the user typed it
     read_only: bool = False
@@ -67,7 +77,10 @@ class ResolvedMount(msgspec.Struct, frozen=True, kw_only=True):
     options: list[str] = []  # further mount options (tmpfs)
     anonymous: bool = False  # a volume that goes with the container
     must_exist: bool = False  # a bind whose source is not created
-    subpath: str = ""  # what of a volume is mounted, from its root; empty is all
+    subpath: str = ""  # what of a volume or an image is mounted, from its root; empty is all
+    idmap: IdMap | None = None
+    image_id: str = ""
+    snapshot: str = ""  # key of the image's snapshot that is mounted at ``source`` while the container runs
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +105,11 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     debugs: str = ""  # id of the container or image that this one shows to a debugging shell, with which it ends
     beneath: str = ""  # id of the stopped container whose writable layer lies below this one's
     builds: bool = False  # whether it runs a step of a build, with which it ends unless it failed
+
+    def images(self) -> dict[str, str]:
+        """Return the images that the container needs, by id, as the user typed them."""
+        mounted = {mount.image_id: mount.name for mount in self.mounts if mount.type == "image"}
+        return {**mounted, self.image_id: self.config.image}
 
 
 class UnfinishedChange(msgspec.Struct, frozen=True, kw_only=True):

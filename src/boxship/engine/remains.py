@@ -1,4 +1,4 @@
-"""What a shim that was killed leaves on the host: its container's processes, cgroup and mount."""
+"""What a shim that was killed leaves on the host: its container's processes, cgroup and mounts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def clear(record: dict[str, Any]) -> None:
         cgroup.remove()
     except OSError as exc:
         log.warning("the cgroup %s could not be removed: %s", record.get("cgroup"), exc)
-    try:
-        mount.umount2(str(record["rootfs"]), mount.MNT_DETACH)
-    except OSError as exc:
-        if exc.errno not in (errno.EINVAL, errno.ENOENT):
-            log.warning("%s could not be unmounted: %s", record.get("rootfs"), exc)
+    for target in (record["rootfs"], *record.get("trees", ())):
+        try:
+            mount.umount2(str(target), mount.MNT_DETACH)
+        except OSError as exc:
+            if exc.errno not in (errno.EINVAL, errno.ENOENT):
+                log.warning("%s could not be unmounted: %s", target, exc)
 
 
 def _kill(pid: int, start_time: int) -> None:

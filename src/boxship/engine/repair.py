@@ -14,7 +14,7 @@ from typing import Any
 
 from boxship.base import clock
 from boxship.base.errors import BoxshipError, DeadlineExceeded
-from boxship.engine import causes, remains, restart
+from boxship.engine import causes, image_trees, remains, restart
 from boxship.engine.container import Container
 from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle
@@ -158,9 +158,12 @@ class Repair:
         shim.close()
 
     def _sweep_blocking(self, ids: set[str], mounted: set[str]) -> None:
-        self._snapshotter.cleanup(mounted=mounted)
+        owners = {each.key: image_trees.owner_of(each.key) for each in self._snapshotter.list()}
+        in_use = {key for key, owner in owners.items() if owner in mounted}
+        for key in self._snapshotter.cleanup(mounted=in_use).remade:
+            log.warning("the writable layer of container %s was missing and is as new, as after a power cut", key)
         for snapshot in self._snapshotter.list():
-            if not snapshot.committed and snapshot.key not in ids:
+            if not snapshot.committed and image_trees.owner_of(snapshot.key) not in ids:
                 log.info("removing the writable layer %s, which no container names", snapshot.key)
                 self._snapshotter.remove(snapshot.key)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from boxship.base.errors import Conflict, InvalidInput, SystemFailure
-from boxship.engine import init, links
+from boxship.engine import image_trees, init, links
 from boxship.engine.cdi import injection, requests
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.files import ContainerFiles
@@ -27,6 +27,11 @@ from boxship.snapshots import Snapshotter
 from boxship.spec.docker.container import HostConfig
 
 COMPOSE_DEADLINE = 30.0  # seconds
+_ONLY_OURS = {
+    "namespace": "sharing /dev/shm of another container",
+    "subpath": "a subpath of a volume or an image",
+    "idmap": "mounts with other owners",
+}
 
 
 class StartComposer:
@@ -118,6 +123,8 @@ class StartComposer:
         program, profile = self._seccomp(limits, bounding, compiled=not runtime.path)
         if profile is not None:
             document["linux"]["seccomp"] = profile
+        trees = [self._snapshotter.rootfs(key) for key in image_trees.keys(spec)]
+        label = {"label": spec.mount_label} if spec.mount_label else {}
         log = limits.log_config
         options = log.config or {}
         return {
@@ -125,7 +132,8 @@ class StartComposer:
             "state_dir": state_dir,
             "spec": document,
             "user": {"name": spec.config.user, "groups": limits.group_add or []},
-            "rootfs": {**rootfs, "label": spec.mount_label} if spec.mount_label else rootfs,
+            "rootfs": {**rootfs, **label},
+            "trees": [{**tree, **label} for tree in trees],
             "stdio": {
                 "tty": spec.config.tty,
                 "stdin": spec.config.open_stdin,
@@ -259,9 +267,9 @@ def _seccomp_option(limits: HostConfig) -> str | None:
 def _check_foreign(document: dict[str, Any], runtime: str) -> None:
     """Raise InvalidInput for mounts that only our own runtime can make."""
     for mount in document["mounts"]:
-        if "namespace" in mount or "subpath" in mount:
-            what = "sharing /dev/shm of another container" if "namespace" in mount else "a subpath of a volume"
-            raise InvalidInput(f"runtime {runtime} does not support {what}: use the default runtime")
+        for field, what in _ONLY_OURS.items():
+            if field in mount:
+                raise InvalidInput(f"runtime {runtime} does not support {what}: use the default runtime")
 
 
 def _kernel() -> tuple[int, int]:

@@ -53,6 +53,7 @@ MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+MOUNT_ATTR_IDMAP = 0x100000
 
 
 class _MountAttr(ctypes.Structure):
@@ -180,13 +181,22 @@ def move_mount(tree_fd: int, target_fd: int) -> None:
 
 
 def mount_setattr(
-    tree_fd: int, attr_set: int, attr_clear: int, *, recursive: bool = False, propagation: int = 0
+    tree_fd: int,
+    attr_set: int,
+    attr_clear: int,
+    *,
+    recursive: bool = False,
+    propagation: int = 0,
+    user_namespace_fd: int = 0,
 ) -> None:
     """Change attributes (``MOUNT_ATTR_*``) and propagation (``MS_PRIVATE`` ...) of the mount of ``tree_fd``.
 
-    Linux 5.12. Raises OSError: ENOSYS before that, EPERM (locked flag in a user namespace).
+    ``MOUNT_ATTR_IDMAP`` shows the ids on disk as ``user_namespace_fd`` maps them, on a mount that is attached nowhere yet.
+
+    Linux 5.12. Raises OSError: ENOSYS before that, EPERM (locked flag in a user namespace), EINVAL (a file system that
+    cannot have its ids mapped).
     """
-    attributes = _MountAttr(attr_set, attr_clear, propagation, 0)
+    attributes = _MountAttr(attr_set, attr_clear, propagation, user_namespace_fd)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(attributes)
     result = _mount_setattr(NUMBERS["mount_setattr"], tree_fd, b"", flags, ctypes.byref(attributes), size)

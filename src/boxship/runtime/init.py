@@ -41,6 +41,7 @@ class Start:
         "container_id",
         "dies_with_parent",
         "hold_fd",
+        "mapped",
         "pivot",
         "plan",
         "preserved",
@@ -79,6 +80,7 @@ class Start:
         self.dies_with_parent = dies_with_parent
         self.plan = plan
         self.sources: dict[str, int] = {}  # host path -> descriptor, see open_sources
+        self.mapped: dict[str, int] = {}  # destination -> descriptor, see runtime.idmap
 
     def open_sources(self) -> None:
         """Open the root filesystem and what is bound into it; what cannot be opened fails where it is used."""
@@ -90,10 +92,11 @@ class Start:
                 pass
 
     def close_sources(self) -> None:
-        """Close what :meth:`open_sources` opened."""
-        for fd in self.sources.values():
+        """Close what :meth:`open_sources` opened, and the mounts with other owners."""
+        for fd in (*self.sources.values(), *self.mapped.values()):
             os.close(fd)
         self.sources.clear()
+        self.mapped.clear()
 
     def state(self, status: str, pid: int) -> "dict[str, Any]":
         """Return the runtime-spec's state document."""
@@ -169,7 +172,8 @@ def _enter_namespaces(start: Start, end: socket.socket) -> None:
     plan.close()
     if start.stdio is not None:
         process.take_stdio(start.stdio)
-    kept = [end.fileno(), *start.sources.values(), *([start.hold_fd] if start.hold_fd >= 0 else [])]
+    held = [start.hold_fd] if start.hold_fd >= 0 else []
+    kept = [end.fileno(), *start.sources.values(), *start.mapped.values(), *held]
     process.keep_only(kept, start.preserved)
 
 
@@ -263,7 +267,7 @@ def _make_root(start: Start, end: socket.socket) -> None:
     all_mounts = [mounts.labelled(entry, linux.get("mountLabel") or "") for entry in spec.get("mounts") or []]
     os.umask(0)  # modes are as they are written down
     root_fd = rootfs.prepare(start.rootfs, propagation, start.sources.get(start.rootfs, -1))
-    mounts.apply(root_fd, all_mounts, start.sources, cgroup_namespace="cgroup" in plan.names)
+    mounts.apply(root_fd, all_mounts, start.sources, start.mapped, cgroup_namespace="cgroup" in plan.names)
     start.close_sources()
     if not any(
         os.path.normpath(entry["destination"]) == "/dev" and entry.get("type") == "bind" for entry in all_mounts

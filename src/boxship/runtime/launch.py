@@ -14,7 +14,7 @@ import socket
 
 from boxship.linux import namespaces, pidfd, prctl
 from boxship.linux.clone import fork_sibling
-from boxship.runtime import channel, credentials, enter, hooks, init
+from boxship.runtime import channel, credentials, enter, hooks, idmap, init
 from boxship.runtime.failure import START_FAILED, Killed, RuntimeFailure, reason
 from boxship.runtime.namespace_plan import NamespacePlan
 
@@ -99,6 +99,7 @@ def start_init(
             plan=plan,
         )
         try:
+            start.mapped = idmap.clone_all(spec)
             ours, theirs = channel.pair()
             with ours, theirs:
                 if "user" in plan.names and not sibling:
@@ -110,6 +111,7 @@ def start_init(
                 return _follow(start, ours, pid, reaps=not sibling)
         finally:
             plan.close()
+            start.close_sources()
     except RuntimeFailure as exc:
         raise RuntimeFailure(_PREFIX + exc.message, exc.code) from exc
     except OSError as exc:

@@ -66,6 +66,8 @@ def _enter(init_pidfd: int) -> int:
 def _detached(entry: "dict[str, Any]") -> int:
     """Return a descriptor of the mount that ``entry`` describes, attached nowhere."""
     options = parse(entry.get("options") or [])
+    if entry.get("idmap") is not None:
+        raise RuntimeFailure(f'mounting "{entry["destination"]}" with other owners takes a restart of the container')
     try:
         if entry["type"] == "tmpfs":
             tree_fd = _tmpfs(options)

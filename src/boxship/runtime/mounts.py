@@ -42,11 +42,17 @@ def labelled(entry: "dict[str, Any]", label: str) -> "dict[str, Any]":
 
 
 def apply(
-    root_fd: int, mounts: "list[dict[str, Any]]", sources: "Mapping[str, int]", *, cgroup_namespace: bool
+    root_fd: int,
+    mounts: "list[dict[str, Any]]",
+    sources: "Mapping[str, int]",
+    mapped: "Mapping[str, int]",
+    *,
+    cgroup_namespace: bool,
 ) -> None:
     """Mount each of ``mounts`` (runtime-spec ``mounts``) below ``root_fd``. Raises RuntimeFailure naming the mount.
 
-    ``sources`` are descriptors of sources of bind mounts that are open already, by path.
+    ``sources`` are descriptors of sources of bind mounts that are open already, by path; ``mapped`` are the mounts
+    themselves of those with other owners (see :mod:`boxship.runtime.idmap`), by destination.
 
     Two fields are our own: ``subpath`` of a bind is what of ``source`` is mounted, walked inside it; ``namespace`` is the
     mount namespace (a path) from whose ``source`` a tmpfs is shared.
@@ -54,19 +60,27 @@ def apply(
     for entry in mounts:
         source = entry.get("source", "")
         try:
-            _mount_one(root_fd, entry, sources, cgroup_namespace)
+            _mount_one(root_fd, entry, sources, mapped, cgroup_namespace)
         except OSError as exc:
             raise RuntimeFailure(
                 f'error mounting "{source}" to rootfs at "{entry["destination"]}": {_detail(exc)}'
             ) from exc
 
 
-def _mount_one(root_fd: int, entry: "dict[str, Any]", sources: "Mapping[str, int]", cgroup_namespace: bool) -> None:
+def _mount_one(
+    root_fd: int,
+    entry: "dict[str, Any]",
+    sources: "Mapping[str, int]",
+    mapped: "Mapping[str, int]",
+    cgroup_namespace: bool,
+) -> None:
     destination = os.path.normpath("/" + entry["destination"].lstrip("/"))
     options = parse(entry.get("options") or [])
     fstype = entry.get("type") or ""
     if entry.get("namespace"):
         tree_fd = _shared_memory(root_fd, destination, entry["source"], entry["namespace"], options)
+    elif entry["destination"] in mapped:
+        tree_fd = _attach(root_fd, destination, os.dup(mapped[entry["destination"]]), options)
     elif is_bind(entry):
         source = entry.get("source", "")
         source_fd = os.dup(sources[source]) if source in sources else os.open(source, fs.O_PATH | os.O_CLOEXEC)
@@ -122,6 +136,23 @@ def _bind(root_fd: int, destination: str, source_fd: int, options: MountOptions,
             os.close(target_fd)
     finally:
         os.close(source_fd)
+
+
+def _attach(root_fd: int, destination: str, tree_fd: int, options: MountOptions) -> int:
+    """Attach the mount ``tree_fd``, which is returned."""
+    try:
+        directory = stat.S_ISDIR(os.fstat(tree_fd).st_mode)
+        target_fd = places.find_or_make(root_fd, destination, directory=directory)
+        try:
+            check_place(target_fd, destination, is_procfs=fs.fstatfs_type(tree_fd) == fs.PROC_SUPER_MAGIC)
+            mount.move_mount(tree_fd, target_fd)
+        finally:
+            os.close(target_fd)
+        places.set_attributes(tree_fd, options.flags, options.cleared)
+    except BaseException:
+        os.close(tree_fd)
+        raise
+    return tree_fd
 
 
 def _mount_filesystem(root_fd: int, destination: str, fstype: str, source: str, options: MountOptions) -> int:

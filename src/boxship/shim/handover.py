@@ -36,6 +36,7 @@ def facts_of(start: dict[str, Any]) -> dict[str, Any]:
         "state_dir": start["state_dir"],
         "cgroup": start["cgroup"]["path"],
         "rootfs": start["rootfs"]["target"],
+        "trees": [tree["target"] for tree in start.get("trees") or ()],
         "runtime": start.get("runtime"),
         "seccomp": start.get("seccomp"),
         "takes_input": bool(stdio["stdin"]),

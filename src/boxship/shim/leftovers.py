@@ -28,10 +28,11 @@ def kill(facts: dict[str, Any]) -> None:
 
 
 def remove(facts: dict[str, Any]) -> None:
-    """Kill what still runs, and remove what the runtime keeps, the mount and the cgroup."""
+    """Kill what still runs, and remove what the runtime keeps, the mounts and the cgroup."""
     kill(facts)
     runtimes.choose(facts).delete()
-    rootfs.unmount(facts["rootfs"])
+    for target in (facts["rootfs"], *facts["trees"]):
+        rootfs.unmount(target)
     try:
         cgroups.open_cgroup(facts["cgroup"]).remove()
     except OSError:

@@ -37,6 +37,7 @@ def write_state(state_dir: str, start: dict[str, Any], *, pid: int, shim_pid: in
         "stdio": start["stdio"],
         "cgroup": start["cgroup"]["path"],
         "rootfs": start["rootfs"]["target"],
+        "trees": [tree["target"] for tree in start.get("trees") or ()],
         "runtime": start.get("runtime"),
     }
     _write(state_dir, STATE, document)

@@ -91,6 +91,8 @@ def _start(
         height, width = stdio["console_size"]
         process["consoleSize"] = {"height": int(height), "width": int(width)}
     passed["rootfs"] = rootfs.mount_rootfs(start["rootfs"])
+    for tree in start.get("trees") or ():
+        os.close(rootfs.mount_rootfs(tree))
     if images < 0:  # what is restored has its user
         users.apply(process, start.get("user"), facts["rootfs"])
     ends = pipes.make(stdin=bool(stdio["stdin"]) and not stdio["tty"], output=not stdio["tty"], owner=facts["owner"])

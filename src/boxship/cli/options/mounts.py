@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TYPES = ("bind", "volume", "tmpfs", "npipe", "cluster", "image")
 BARE_BOOLEANS = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
+OWNERS = "idmap"  # our own: ranges may follow, the owner of the source is meant without
 
 
 def parse_mount(text: str) -> dict[str, Any]:
@@ -25,10 +26,11 @@ def parse_mount(text: str) -> dict[str, Any]:
     mount: dict[str, Any] = {"Type": "volume"}
     options: dict[str, dict[str, Any]] = {"bind": {}, "volume": {}, "tmpfs": {}, "image": {}}
     read_only = ""
+    owners: str | None = None
     for field in fields:
         key, equals, value = field.partition("=")
         key = key.lower()
-        if not equals:
+        if not equals and key != OWNERS:
             if key not in BARE_BOOLEANS:
                 raise ValueError(f"invalid field '{field}' must be a key=value pair")
             value = "true"
@@ -50,8 +52,14 @@ def parse_mount(text: str) -> dict[str, Any]:
             case "bind-recursive":
                 read_only = value
                 _bind_recursive(value, options["bind"])
+            case "idmap":
+                owners = value
             case _:
                 _type_option(key, value, field, options)
+    if owners is not None:
+        if mount["Type"] not in ("bind", "volume"):
+            raise ValueError(f"cannot mix 'idmap' with mount type '{mount['Type']}'")
+        options[mount["Type"]]["IDMap"] = owners
     return _finish(mount, options, read_only)
 
 

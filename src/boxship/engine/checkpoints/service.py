@@ -159,8 +159,11 @@ class CheckpointService:
         for kind, mode in (("pid", host.pid_mode), ("ipc", host.ipc_mode)):
             if mode.startswith("container:"):
                 return f"checkpoint not supported on containers that share the {kind} namespace of another"
-        if any(mount.subpath for mount in spec.mounts):
-            return "checkpoint not supported on containers with a subpath of a volume"
+        for mount in spec.mounts:
+            if mount.type == "image" or mount.idmap is not None:
+                return "checkpoint not supported on containers with images or other owners in their mounts"
+            if mount.subpath:
+                return "checkpoint not supported on containers with a subpath of a volume"
         return ""
 
 

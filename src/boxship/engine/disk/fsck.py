@@ -15,6 +15,7 @@ from typing import NamedTuple
 from boxship.base.errors import BoxshipError
 from boxship.content import BlobCorrupted, ContentStore
 from boxship.engine.disk import usage
+from boxship.engine.image_trees import owner_of
 from boxship.engine.model import SPEC_KIND, STATUS_KIND
 from boxship.images.layers import LayerStore
 from boxship.images.model import IMAGE, LAYER, LayerRow, decode_image, decode_layer
@@ -220,7 +221,8 @@ class Checker:
         for entry in mounts:
             directory = entry.mount_point[len(self._root) + len(self._snapshotter.name) + 2 :].partition("/")[0]
             key = directories.get(directory, "")
-            if key in aside or key in self._alive() or key.startswith(EXTRACTION):
+            owner = owner_of(key)
+            if owner in aside or owner in self._alive() or key.startswith(EXTRACTION):
                 continue
             if entry.mount_point not in {again.mount_point for again in self._layer_mounts()}:
                 continue  # the container was just ending

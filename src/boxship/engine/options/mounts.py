@@ -9,7 +9,8 @@ from typing import Protocol
 
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.ids import new_id
-from boxship.engine.model import ResolvedMount
+from boxship.engine.model import IdMap, ResolvedMount
+from boxship.engine.options import idmap
 from boxship.engine.rootfs import threads
 from boxship.spec.docker.container import HostConfig, Mount
 
@@ -37,12 +38,31 @@ class VolumeSource(Protocol):
         """Return the host directory of the volume; labels and options are those of one that is made."""
 
 
+class ImageTree(Protocol):
+    """An image at one place of a container."""
+
+    image_id: str
+    snapshot: str
+    path: str
+
+
+class ImageSource(Protocol):
+    """What mounts need of the images."""
+
+    async def ensure(self, reference: str, target: str) -> ImageTree:
+        """Return the tree of an image for this container. Raises NoSuchImage."""
+
+
 async def resolve(
-    host: HostConfig, image_volumes: Mapping[str, object], inherited: list[ResolvedMount], volumes: VolumeSource
+    host: HostConfig,
+    image_volumes: Mapping[str, object],
+    inherited: list[ResolvedMount],
+    volumes: VolumeSource,
+    images: ImageSource | None = None,
 ) -> list[ResolvedMount]:
     """Return all mounts, one per target: image volumes, then inherited ones, binds and mounts of the request, each winning.
 
-    ``inherited`` come from ``--volumes-from``. Raises InvalidInput in Docker's words; two user mounts on one target too.
+    ``inherited`` come from ``--volumes-from``; without ``images`` there can be none of those. Raises InvalidInput in Docker's words; two user mounts on one target too.
     """
     by_target: dict[str, ResolvedMount] = {mount.target: mount for mount in inherited}
     given: set[str] = set()
@@ -51,7 +71,7 @@ async def resolve(
         _once(mount.target, given)
         by_target[mount.target] = mount
     for wanted in host.mounts or []:
-        mount = await _mount(wanted, volumes)
+        mount = await _mount(wanted, volumes, images)
         _once(mount.target, given)
         by_target[mount.target] = mount
     for target, options in (host.tmpfs or {}).items():
@@ -131,11 +151,12 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
         return await _anonymous(_target(parts[0], text), volumes)
     source, target = parts[0], _target(parts[1], text, "bind" if parts[0].startswith("/") else "volume")
     modes = parts[2].split(",") if len(parts) == 3 else []
-    unknown = [mode for mode in modes if mode not in _MODES]
+    unknown = [mode for mode in modes if mode not in _MODES and not idmap.is_idmap(mode)]
     if unknown or ("ro" in modes and "rw" in modes) or len(PROPAGATIONS & set(modes)) > 1:
         raise InvalidInput(f"invalid mode: {parts[2]}")
     mode = parts[2] if len(parts) == 3 else ""
     read_only = "ro" in modes
+    owners = next((idmap.parse(each.partition("=")[2]) for each in modes if idmap.is_idmap(each)), None)
     if source.startswith("/"):
         propagation = next((m for m in modes if m in PROPAGATIONS), "rprivate")
         return ResolvedMount(
@@ -147,6 +168,7 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
             read_only_below=read_only and "bind" not in modes,
             propagation=propagation,
             recursive="bind" not in modes,
+            idmap=owners,
         )
     if not _VOLUME_NAME.match(source):
         raise InvalidInput(
@@ -164,10 +186,11 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
         mode=mode or "z",
         read_only=read_only,
         propagation="",
+        idmap=owners,
     )
 
 
-async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
+async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | None) -> ResolvedMount:
     where = f'invalid mount config for type "{wanted.type}"'
     if not wanted.target:
         raise InvalidInput(f"{where}: field Target must not be empty")
@@ -196,13 +219,12 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
                 and not options.get("ReadOnlyNonRecursive"),
                 propagation=propagation,
                 recursive=not options.get("NonRecursive"),
+                idmap=_owners(options),
             )
         case "volume":
             options = wanted.volume_options or {}
             driver = str((options.get("DriverConfig") or {}).get("Name") or "local")
-            subpath = str(options.get("Subpath") or "")
-            if subpath.startswith("/") or ".." in subpath.split("/"):
-                raise InvalidInput(f'{where}: must not be absolute or contain "..": {subpath}')
+            subpath = _subpath(options, where)
             name = wanted.source or new_id()
             directory = await volumes.ensure(
                 name,
@@ -223,6 +245,24 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
                 anonymous=not wanted.source,
                 options=["nocopy"] if options.get("NoCopy") or subpath else [],
                 subpath=subpath,
+                idmap=_owners(options),
+            )
+        case "image":
+            if not wanted.source:
+                raise InvalidInput(f"{where}: field Source must not be empty")
+            if images is None:
+                raise InvalidInput(f"{where}: images are mounted when a container is created, not later")
+            tree = await images.ensure(wanted.source, target)
+            return ResolvedMount(
+                type="image",
+                source=tree.path,
+                target=target,
+                name=wanted.source,
+                read_only=True,
+                read_only_below=True,
+                subpath=_subpath(wanted.image_options or {}, where),
+                image_id=tree.image_id,
+                snapshot=tree.snapshot,
             )
         case "tmpfs":
             if wanted.source:
@@ -233,6 +273,18 @@ async def _mount(wanted: Mount, volumes: VolumeSource) -> ResolvedMount:
             return ResolvedMount(type="tmpfs", source="", target=target, options=flags, read_only=wanted.read_only)
         case _:
             raise InvalidInput(f'invalid mount config for type "{wanted.type}": mount type unknown: {wanted.type}')
+
+
+def _subpath(options: Mapping[str, object], where: str) -> str:
+    subpath = str(options.get("Subpath") or "")
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        raise InvalidInput(f'{where}: must not be absolute or contain "..": {subpath}')
+    return subpath
+
+
+def _owners(options: Mapping[str, object]) -> IdMap | None:
+    """Return the meaning of our own option ``IDMap``: text as after ``idmap=``, which may be empty."""
+    return idmap.parse(str(options["IDMap"])) if options.get("IDMap") is not None else None
 
 
 async def _anonymous(target: str, volumes: VolumeSource) -> ResolvedMount:

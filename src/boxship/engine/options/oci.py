@@ -367,9 +367,17 @@ def user_mount(mount: ResolvedMount) -> dict[str, Any]:
     bind = "rbind" if mount.recursive else "bind"
     read_only = ["ro", *(["rro"] if mount.read_only_below else [])] if mount.read_only else []
     options = [bind, mount.propagation or "rprivate", *read_only]
-    entry = {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
+    entry: dict[str, Any] = {
+        "destination": mount.target,
+        "type": "bind",
+        "source": mount.source,
+        "options": options,
+    }
+    # Neither is of the runtime-spec: see runtime.mounts and runtime.idmap.
     if mount.subpath:
-        entry["subpath"] = mount.subpath  # not of the runtime-spec: see runtime.mounts
+        entry["subpath"] = mount.subpath
+    if mount.idmap is not None:
+        entry["idmap"] = {"uids": mount.idmap.uids, "gids": mount.idmap.gids}
     return entry
 
 

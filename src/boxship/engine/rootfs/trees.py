@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
@@ -67,12 +68,12 @@ def open_stopped(
     The caller keeps the container from starting while it is ``writable``. Raises SystemFailure.
     """
     kept = [each for each in sorted(mounts, key=lambda each: each.target) if each.type != "tmpfs"]
+    trees = [_unattached(each, snapshotter, stack) for each in kept]
     if kept and not writable:
         with snapshotter.view(key, writable=True) as root_fd:
-            for each in kept:
-                os.close(_target(root_fd, each))
+            for part in trees:
+                os.close(_target(root_fd, part))
     root_fd = stack.enter_context(snapshotter.view(key, writable=writable))
-    trees = [_unattached(each, stack) for each in kept]
     try:
         for each, part in zip(kept, trees, strict=True):
             attach(root_fd, part, each)
@@ -89,23 +90,39 @@ def writable_place(path: str, mounts: Sequence[ResolvedMount]) -> bool | None:
     return not max(inside, key=lambda each: len(each.target)).read_only
 
 
-def _unattached(wanted: ResolvedMount, stack: ExitStack) -> UnattachedMount:
+def _unattached(wanted: ResolvedMount, snapshotter: Snapshotter, stack: ExitStack) -> UnattachedMount:
     """Return a copy of the mount that the container gets, which lives until ``stack`` is closed."""
     try:
-        flags = _CLONE | mount.AT_RECURSIVE if wanted.recursive else _CLONE
-        tree_fd = mount.open_tree(mount.AT_FDCWD, wanted.source, flags)
-        stack.callback(os.close, tree_fd)
+        tree_fd = _source(wanted, snapshotter, stack)
+        if wanted.type != "image" or wanted.subpath:
+            flags = _CLONE | mount.AT_EMPTY_PATH
+            tree_fd = mount.open_tree(tree_fd, "", flags | mount.AT_RECURSIVE if wanted.recursive else flags)
+            stack.callback(os.close, tree_fd)
         if wanted.read_only:
             mount.mount_setattr(tree_fd, mount.MOUNT_ATTR_RDONLY, 0, recursive=wanted.recursive)
+        directory = stat.S_ISDIR(os.fstat(tree_fd).st_mode)
     except OSError as exc:
         raise SystemFailure(f"can't mount {wanted.source} at {wanted.target}: {exc.strerror}") from exc
-    return UnattachedMount(tree_fd, paths.absolute(wanted.target), os.path.isdir(wanted.source))
+    return UnattachedMount(tree_fd, paths.absolute(wanted.target), directory)
+
+
+def _source(wanted: ResolvedMount, snapshotter: Snapshotter, stack: ExitStack) -> int:
+    """Return a handle of what is mounted; of an image it is the root of a mount of its own, unless a part is wanted."""
+    if wanted.type == "image":
+        source_fd = stack.enter_context(snapshotter.view(wanted.snapshot))
+    else:
+        source_fd = os.open(wanted.source, os.O_PATH | os.O_CLOEXEC)
+        stack.callback(os.close, source_fd)
+    if wanted.subpath:
+        source_fd = places.find(source_fd, wanted.subpath)
+        stack.callback(os.close, source_fd)
+    return source_fd
 
 
 def attach(root_fd: int, part: UnattachedMount, wanted: ResolvedMount) -> None:
     """Attach one mount below the unattached root. Raises TooOld where the kernel does not do that."""
     try:
-        with tree.opened(_target(root_fd, wanted)) as target_fd:
+        with tree.opened(_target(root_fd, part)) as target_fd:
             # Parts are copies of mounts that the host may share: what is attached in them must not appear there.
             mount.mount_setattr(root_fd, 0, 0, recursive=True, propagation=mount.MS_SLAVE)
             mount.move_mount(part.tree_fd, target_fd)
@@ -115,7 +132,6 @@ def attach(root_fd: int, part: UnattachedMount, wanted: ResolvedMount) -> None:
         raise SystemFailure(f"can't mount {wanted.source} at {wanted.target}: {exc.strerror}") from exc
 
 
-def _target(root_fd: int, wanted: ResolvedMount) -> int:
+def _target(root_fd: int, part: UnattachedMount) -> int:
     """Return a handle of the mount point, made if it is not there yet: the container was never started."""
-    directory = os.path.isdir(wanted.source)
-    return places.find_or_make(root_fd, paths.absolute(wanted.target), directory=directory)
+    return places.find_or_make(root_fd, part.path, directory=part.directory)
