@@ -377,6 +377,21 @@ class Builds(Protocol):
 
 class Disk(Protocol):
     async def usage(self) -> dict[str, Any]:
+    async def sbom(self, ref: str, *, scan: bool) -> bytes:
+        """Return an image's SPDX document: what is attached to it, else, or to ``scan``, what its files say."""
+
+    async def compare(self, first: str, second: str) -> Comparison:
+        """Return where two images first differ."""
+
+    async def shell(self, step: str, height: int, width: int) -> str:
+        """Make a shell in what a stopped step left; return its container's id. Raises NotFound, Conflict."""
+
+    async def retry(self, step: str) -> None:
+        """Run a stopped step again. Raises NotFound, Conflict."""
+
+    async def abandon(self, step: str, *, keep: bool) -> None:
+        """Let the build of a stopped step fail, ``keep`` its container. Raises NotFound, Conflict."""
+
         """Return ``Root``, ``Total`` and ``Parts`` (``Kind``, ``ID``, ``Path``, ``Size`` in bytes): all of the data root."""
 
     def check(self, *, repair: bool, quick: bool) -> AsyncIterator[dict[str, Any]]:

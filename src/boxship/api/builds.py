@@ -34,6 +34,9 @@ class BuildRoutes:
         return [
             Route("POST", "/build", self.build, Level.ADMIN, Kind.IMAGE),
             Route("POST", "/boxship/build", self.events, Level.ADMIN, Kind.IMAGE),
+            Route("POST", "/boxship/build/stopped/{step}/shell", self.shell, Level.ADMIN, Kind.IMAGE),
+            Route("POST", "/boxship/build/stopped/{step}/retry", self.retry, Level.ADMIN, Kind.IMAGE),
+            Route("POST", "/boxship/build/stopped/{step}/abandon", self.abandon, Level.ADMIN, Kind.IMAGE),
             Route("GET", "/boxship/build/files", self.files, Level.READ, Kind.IMAGE),
             Route("POST", "/build/prune", self.prune, Level.ADMIN, Kind.SYSTEM),
         ]
@@ -46,11 +49,26 @@ class BuildRoutes:
     async def events(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build: as POST /build, with the events of docs/build.md, one a line."""
         options, auths = parse(call), call.request.headers.get("X-Registry-Config")
-        options = msgspec.structs.replace(options, check=call.flag("check"))
+        options = msgspec.structs.replace(options, check=call.flag("check"), debug=call.flag("debug"))
         return await _stream(call, self._builds.events(options, _body(call), auths))
 
     async def files(self, call: Call) -> web.StreamResponse:
         """GET /boxship/build/files?image=...: all files of an image as a tar."""
+    async def shell(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/build/stopped/{step}/shell, with ``h`` and ``w`` of the terminal."""
+        height, width = call.integer("h") or 0, call.integer("w") or 0
+        return answers.document({"Id": await self._builds.shell(call.params["step"], height, width)}, status=201)
+
+    async def retry(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/build/stopped/{step}/retry."""
+        await self._builds.retry(call.params["step"])
+        return answers.nothing()
+
+    async def abandon(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/build/stopped/{step}/abandon; with ``rm=1`` its container goes too."""
+        await self._builds.abandon(call.params["step"], keep=not call.flag("rm"))
+        return answers.nothing()
+
         return await answers.stream(call, "application/x-tar", await self._builds.files(call.text("image")))
 
     async def prune(self, call: Call) -> web.StreamResponse:

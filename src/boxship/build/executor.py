@@ -14,16 +14,18 @@ from boxship.base.errors import BoxshipError, InvalidInput, NotSupported, System
 from boxship.base.whole import in_thread
 from boxship.build import adoption, keys, sources
 from boxship.build.assembly import time_ns
+from boxship.build.attestations import materials
 from boxship.build.cache import Record
 from boxship.build.copying import CopyFailed, LayerWriter, Owner, Selection
+from boxship.build.debugging import Decision, StoppedSteps
 from boxship.build.files import Directory, Tree
 from boxship.build.graph import Context, Copy, Download, Git, Image, MakeDirectory, Run, Vertex, WriteFile
 from boxship.build.keys import FILES, Key
 from boxship.build.mounts import Mounts
 from boxship.build.plan import SUMMARY
-from boxship.build.progress import Output, Started
+from boxship.build.progress import Output, Started, Stopped
 from boxship.build.results import BuildFailed, Result
-from boxship.build.runner import Step, StepRunner
+from boxship.build.runner import RunningStep, Step, StepRunner
 from boxship.build.session import Session
 from boxship.build.settings import surroundings
 from boxship.build.target import Target
@@ -50,11 +52,12 @@ class Work(NamedTuple):
 class Executor:
     """Works for one session."""
 
-    def __init__(self, session: Session, runner: StepRunner, mounts: Mounts) -> None:
+    def __init__(self, session: Session, runner: StepRunner, mounts: Mounts, stopped: StoppedSteps) -> None:
         self._session = session
         self._layers = session.layers
         self._runner = runner
         self._mounts = mounts
+        self._stopped = stopped
         self._undo = AsyncExitStack()
 
     async def close(self) -> None:
@@ -77,8 +80,9 @@ class Executor:
     async def source(self, source: Download | Git, vertex: Vertex) -> Tree:
         """Fetch a file or a repository."""
         self._session.report(Started(time_ns=time.time_ns(), vertex=vertex.id))
-        opened = sources.fetch(source, self._session.scratch)
-        return await self._undo.enter_async_context(opened)
+        opened = await self._undo.enter_async_context(sources.fetch(source, self._session.scratch))
+        self._session.fetched[vertex.id] = await in_thread(lambda: materials.of_source(opened))
+        return opened
 
     # layers
 
@@ -144,6 +148,12 @@ class Executor:
         return result, f"image {image.references[0] if image.references else image.id}"
 
     async def _run(self, vertex: Vertex, run: Run, base: Result, others: Sequence[Value]) -> Result:
+        while True:
+            if (result := await self._attempt(vertex, run, base, others)) is not None:
+                return result
+
+    async def _attempt(self, vertex: Vertex, run: Run, base: Result, others: Sequence[Value]) -> Result | None:
+        """Run a program once; None when it failed and its user wants it to run again. Raises BuildFailed, BoxshipError."""
         session = self._session
         async with AsyncExitStack() as stack:
             mounts = [await stack.enter_async_context(self._mounts.mount(mount, others)) for mount in run.mounts]
@@ -166,16 +176,26 @@ class Executor:
 
             try:
                 code = await running.run(output)
-            except BoxshipError:
-                if not session.options.force_rm:
+                if code != 0:
+                    text = f"The command '{' '.join(run.args)}' returned a non-zero code: {code}"
+                    raise BuildFailed(text, code, vertex.id)
+            except BoxshipError as exc:
+                decision = await self._decision(vertex, running, exc) if session.options.debug else Decision.KEEP
+                if decision is Decision.RETRY:
+                    return None
+                if decision is Decision.KEEP and not session.options.force_rm:
                     running.keep()
                 raise
-            if code != 0:
-                if not session.options.force_rm:
-                    running.keep()
-                text = f"The command '{' '.join(run.args)}' returned a non-zero code: {code}"
-                raise BuildFailed(text, code, vertex.id)
             return await self._layer(base, running.write_diff, "", vertex)
+
+    async def _decision(self, vertex: Vertex, running: RunningStep, failure: BoxshipError) -> Decision:
+        """Wait until the user of a failed program has decided what becomes of it."""
+        self._stopped.stop(running)
+        code = failure.code if isinstance(failure, BuildFailed) else 0
+        self._session.report(
+            Stopped(time_ns=time.time_ns(), vertex=vertex.id, container=running.id, message=str(failure), code=code)
+        )
+        return await self._stopped.wait(running)
 
     async def _layer(self, base: Result, write: Callable[[Writable], object], summary: str, vertex: Vertex) -> Result:
         if len(base.layers) >= LAYER_LIMIT:

@@ -79,9 +79,8 @@ class Job:
                 source, fails = text.text.decode("utf-8", "replace"), planned.warnings_fail
                 self._say(Checked(time_ns=time.time_ns(), name=text.name, text=source, fails=fails))
                 return
-            executor = Executor(
-                session, self._service.runner, Mounts(session, self._service.caches, self._service.secrets)
-            )
+            mounts = Mounts(session, self._service.caches, self._service.secrets)
+            executor = Executor(session, self._service.runner, mounts, self._service.stopped)
             stack.push_async_callback(executor.close)
             solver = Solver(planned.graph, session, self._service.cache, executor)
             assembly = Assembly(

@@ -77,6 +77,15 @@ class Failed(Event, frozen=True, kw_only=True):
     code: int = 0
 
 
+class Stopped(Event, frozen=True, kw_only=True):
+    """A program failed in a build with ``debug``: the step waits for its user, who names it by ``container``."""
+
+    vertex: str
+    container: str
+    message: str
+    code: int = 0
+
+
 class StepDone(Event, frozen=True, kw_only=True):
     """A step's image is known (in order of the steps of each stage); ``image`` is its id, "" below the first step on scratch.
 
@@ -131,5 +140,17 @@ class Aborted(Event, frozen=True, kw_only=True):
 
 
 AnyEvent = (
-    Planned | Started | Output | Transfer | Ended | Failed | StepDone | Pulling | Warned | Checked | Built | Aborted
+    Planned
+    | Started
+    | Output
+    | Transfer
+    | Ended
+    | Failed
+    | Stopped
+    | StepDone
+    | Pulling
+    | Warned
+    | Checked
+    | Built
+    | Aborted
 )

@@ -54,6 +54,13 @@ class RunningStep(Protocol):
     def keep(self) -> None:
         """Leave the container when the step ends."""
 
+    def shell(self, height: int, width: int) -> AbstractAsyncContextManager[str]:
+        """Give the id of a container with a shell on a terminal of this size, to be started by its user.
+
+        It has what the program had (variables, user, directory, mounts, secrets, network) on a new layer upon what the program left.
+        The program has ended; leaving the ``with`` removes the container.
+        """
+
 
 class StepRunner(Protocol):
     """Makes containers for steps."""

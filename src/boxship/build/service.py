@@ -16,6 +16,7 @@ from boxship.build.cache import Cache
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.classic import ClassicText
 from boxship.build.job import Job
+from boxship.build.debugging import Decision, StoppedSteps
 from boxship.build.plan import Plan
 from boxship.build.progress import Aborted, AnyEvent, Built, Warned
 from boxship.build.results import BuildFailed
@@ -64,6 +65,7 @@ class BuildService:
     def clear(self) -> None:
         """Remove what a killed daemon left; once, before the first build. Blocks."""
         self.scratch.clear()
+        self.stopped = StoppedSteps()
         self.caches.clear_leftovers()
         self.secrets.clear()
         self.cache.forget(usage.lost(self.cache, self._store))
@@ -128,6 +130,34 @@ class BuildService:
         return {"CachesDeleted": deleted or None, "SpaceReclaimed": freed}
 
     async def cache_usage(self) -> list[BuildCacheItem]:
+    async def shell(self, step: str, height: int, width: int) -> str:
+        """Make a shell in what a stopped step left; return its container's id. Raises NotFound, Conflict."""
+        return await self.stopped.find(step).shell(height, width)
+
+    async def retry(self, step: str) -> None:
+        """Run a stopped step again. Raises NotFound, Conflict."""
+        self.stopped.find(step).decide(Decision.RETRY)
+
+    async def abandon(self, step: str, *, keep: bool) -> None:
+        """Let the build of a stopped step fail; ``keep`` its container as other builds do. Raises NotFound, Conflict."""
+        self.stopped.find(step).decide(Decision.KEEP if keep else Decision.DROP)
+
+    async def sbom(self, ref: str, *, scan: bool) -> bytes:
+        """Return the SPDX document of an image: the one that is attached to it, else, or to ``scan``, one of its files.
+
+        Raises NotFound.
+        """
+        image = await asyncio.to_thread(self.images.resolve, ref)
+        attached = [] if scan else await self.images.statements(ref, types=(spdx.PREDICATE,))
+        if attached:
+            return bytes(msgspec.json.decode(attached[0].data, type=_Predicate).predicate)
+        return await asyncio.to_thread(attaching.scanned, self.images.layers, image)
+
+    async def compare(self, first: str, second: str) -> Comparison:
+        """Return where two images first differ. Raises NotFound."""
+        images = [await asyncio.to_thread(self.images.resolve, ref) for ref in (first, second)]
+        return await asyncio.to_thread(comparison.compare, self.images.layers, *images)
+
         """Return the rows of ``BuildCache`` in GET /system/df."""
         return [row.item for row in await asyncio.to_thread(usage.rows, self.cache, self.caches, self._store)]
 

@@ -290,7 +290,9 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     await debugging.resume(index)
     checkpoints = CheckpointService(settings, lifecycle=lifecycle, index=index, files=files, emit=emit)
     await checkpoints.resume()
-    runner = ContainerRunner(creator=creator, lifecycle=lifecycle, index=index, snapshotter=snapshotter)
+    runner = ContainerRunner(
+        tools=debugging.tools, creator=creator, lifecycle=lifecycle, index=index, snapshotter=snapshotter
+    )
     await runner.resume(index)
     builds = await asyncio.to_thread(
         BuildService,

@@ -28,6 +28,7 @@ class Vertex:
         "number",
         "output",
         "reason",
+        "shown",
         "stage",
         "state",
         "transfers",
@@ -43,6 +44,7 @@ class Vertex:
         self.output = bytearray()  # all of it: what a failure shows
         self.lines: list[str] = []  # the newest ones, the last perhaps incomplete
         self.message = ""
+        self.shown = False  # the output, whole, below the picture
         self.reason = ""
         self.transfers: dict[str, tuple[int, int]] = {}  # what -> (bytes so far, all or 0)
 
@@ -107,7 +109,8 @@ class Board:
         return each
 
     def _started(self, event: dict[str, Any]) -> None:
-        self._vertex(event).state = RUNNING
+        each = self._vertex(event)
+        each.state, each.ended, each.message, each.shown = RUNNING, 0, "", False
 
     def _output(self, event: dict[str, Any]) -> None:
         self._vertex(event).write(a2b_base64(event["data"]))
@@ -142,6 +145,7 @@ _HANDLERS = {
     "transfer": Board._transfer,
     "ended": Board._ended,
     "failed": Board._failed,
+    "stopped": Board._failed,  # until it starts again
     "warned": Board._warned,
     "built": Board._built,
     "aborted": Board._aborted,

@@ -51,6 +51,7 @@ FLAGS = (
     Flag("cpuset-cpus", "string", "CPUs in which to allow execution (0-3, 0,1)"),
     Flag("cpuset-mems", "string", "MEMs in which to allow execution (0-3, 0,1)"),
     Flag("disable-content-trust", "bool", "Skip image verification", default=True, shown="(default true)"),
+    Flag("debug", "bool", "Open a shell in a step that fails, then let it run again"),
     Flag("file", "string", 'Name of the Dockerfile (Default is "PATH/Dockerfile")', short="f"),
     Flag("force-rm", "bool", "Always remove intermediate containers"),
     Flag("iidfile", "string", "Write the image ID to the file"),

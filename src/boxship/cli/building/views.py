@@ -40,6 +40,9 @@ class PlainView:
         kind = event["event"]
         if kind == "output":
             text += self._output(id, head, board, whole=False)
+        elif kind == "stopped":
+            text += self._output(id, head, board, whole=True)
+            text += f"{head}STOPPED: {vertex.message}\n\n"
         elif kind in ("ended", "failed"):
             text += self._output(id, head, board, whole=True)
             text += head + _ending(vertex, board.now) + "\n"

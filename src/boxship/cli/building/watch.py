@@ -12,24 +12,38 @@ from boxship.client import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    from boxship.cli.building.board import Vertex
 
 _REDRAW = 0.1  # seconds
 _END = None  # in the queue: no more events
 
 
-def watch(events: Iterable[dict[str, Any]], descriptor: int, *, live: bool, why: bool) -> Board:
-    """Show all events on ``descriptor``; return what is known at the end. Raises what reading them raises."""
+def watch(
+    events: Iterable[dict[str, Any]],
+    descriptor: int,
+    *,
+    live: bool,
+    why: bool,
+    stopped: Callable[[dict[str, Any]], None] | None = None,
+) -> Board:
+    """Show all events on ``descriptor``; return what is known at the end. Raises what reading them raises.
+
+    ``stopped`` is called for a step that waits for its user, below what was shown; events are taken in meanwhile.
+    """
     board = Board()
     if live:
-        _draw(events, board, LiveView(why=why), descriptor)
+        _draw(_ReadAhead(events), board, LiveView(why=why), descriptor, stopped)
         _summarise(board, descriptor)
     else:
         view = PlainView(why=why)
-        for event in events:
+        for event in events if stopped is None else _ReadAhead(events):
             board.feed(event)
             write(descriptor, view.show(board, event).encode("utf-8", "surrogateescape"))
+            if stopped is not None and event["event"] == "stopped":
+                stopped(event)
     write(descriptor, result_text(board).encode())
     return board
 
@@ -51,38 +65,67 @@ def show_raw(lines: Iterable[bytes], descriptor: int) -> Board:
     return board
 
 
-def _draw(events: Iterable[dict[str, Any]], board: Board, view: LiveView, descriptor: int) -> None:
-    """Redraw ten times a second while a thread reads: clocks go on when nothing comes."""
-    from queue import Empty, SimpleQueue
-    from threading import Thread
+class _ReadAhead:
+    """Events as a thread takes them in, whatever those that show them are doing."""
 
-    queue: SimpleQueue[dict[str, Any] | BaseException | None] = SimpleQueue()
+    def __init__(self, events: Iterable[dict[str, Any]]) -> None:
+        from queue import SimpleQueue
+        from threading import Thread
 
-    def read() -> None:
+        self._queue: SimpleQueue[dict[str, Any] | BaseException | None] = SimpleQueue()
+        self._events = events
+        Thread(target=self._read, daemon=True).start()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while (event := self.get()) is not _END:
+            yield event
+
+    def get(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """Return the next event, None at the end; raise queue.Empty after ``timeout`` seconds, or what reading raised."""
+        item = self._queue.get(timeout=timeout)
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _read(self) -> None:
         try:
-            for event in events:
-                queue.put(event)
-            queue.put(_END)
+            for event in self._events:
+                self._queue.put(event)
+            self._queue.put(_END)
         except BaseException as exc:  # goes to the thread that shows the build
-            queue.put(exc)
+            self._queue.put(exc)
 
-    Thread(target=read, daemon=True).start()
+
+def _draw(
+    events: _ReadAhead,
+    board: Board,
+    view: LiveView,
+    descriptor: int,
+    stopped: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Redraw ten times a second: clocks go on when nothing comes."""
+    from queue import Empty
+
     drawn, due, ended = 0, 0.0, False
     try:
         while not ended:
+            event = None
             try:
-                item = queue.get(timeout=_REDRAW)
-                if isinstance(item, BaseException):
-                    raise item
-                if item is _END:
+                event = events.get(_REDRAW)
+                if event is _END:
                     ended = True
                 else:
-                    board.feed(item)
+                    board.feed(event)
             except Empty:
                 pass
-            if time.monotonic() >= due or ended:
+            stops = event is not None and event["event"] == "stopped" and stopped is not None
+            if time.monotonic() >= due or ended or stops:
                 drawn = _redraw(view, board, descriptor, drawn)
                 due = time.monotonic() + _REDRAW
+            if event is not None and stopped is not None and stops:
+                write(descriptor, _failure_text(board.vertices[event["vertex"]]).encode("utf-8", "surrogateescape"))
+                stopped(event)
+                drawn = 0
     except BaseException:
         _redraw(view, board, descriptor, drawn)
         raise
@@ -113,11 +156,15 @@ def _summarise(board: Board, descriptor: int) -> None:
         text += f" - {finding['rule'] + ': ' if finding.get('rule') else ''}{finding['message']}{line}\n"
     if text:
         text = f"\n {len(board.warnings)} warning{'s' if len(board.warnings) > 1 else ''} found:\n{text}"
-    for each in board.vertices.values():
-        if each.message:
-            output = bytes(each.output).decode("utf-8", "replace").rstrip("\n")
-            text += f"------\n > {each.name}:\n{output}\n------\n" if output else ""
+    text += "".join(_failure_text(each) for each in board.vertices.values() if each.message and not each.shown)
     write(descriptor, text.encode("utf-8", "surrogateescape"))
+
+
+def _failure_text(vertex: Vertex) -> str:
+    """Return what a failed program wrote, nothing if that is nothing."""
+    vertex.shown = True
+    output = bytes(vertex.output).decode("utf-8", "replace").rstrip("\n")
+    return f"------\n > {vertex.name}:\n{output}\n------\n" if output else ""
 
 
 def finish(board: Board) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from boxship.cli.building.debugging import Debugger
     from boxship.cli.command import Session
     from boxship.cli.flags import Values
 
@@ -47,6 +48,36 @@ def run(session: Session, values: Values) -> int:
             os.unlink(iidfile)  # an old id must not be taken for this build's
         except OSError as exc:
             raise ExitError(f"removing image ID file: {exc.strerror}") from exc
+    while True:
+        debugger = _debugger(session, values, is_wanted=not classic and not only_check)
+        query, headers, body = _request(session, values, [name for each in outputs for name in each.names])
+        if only_check:
+            return _check(session, query, headers, body)
+        if classic:
+            identity, named = _classic(session, query, headers, body, quiet=values.is_set("quiet")), values.many("tag")
+        else:
+            to_stdout = any(each.dest == "-" for each in outputs)
+            identity, named = _live(session, query, headers, body, values, debugger, to_stdout=to_stdout)
+        if debugger is None or not debugger.rebuild:
+            break
+    if iidfile or outputs or values.text("metadata-file"):
+        _finish(session, values, outputs, identity, named)
+    return 0
+
+
+def _debugger(session: Session, values: Values, *, is_wanted: bool) -> Debugger | None:
+    """Return who opens shells in failed steps, if that is wanted. Raises ExitError where it cannot be."""
+    if not values.is_set("debug"):
+        return None
+    if not is_wanted or values.is_set("quiet") or values.text("progress") in ("quiet", "rawjson"):
+        raise ExitError("--debug needs the output of a build: --progress auto, tty or plain")
+    from boxship.cli.building.debugging import Debugger
+
+    return Debugger(session, can_rebuild="-" not in (values.arguments[0], values.text("file")))
+
+
+def _request(session: Session, values: Values, names: list[str]) -> tuple[str, dict[str, str], Iterator[bytes] | bytes]:
+    """Return query, headers and body of the build, from files as they are now; ``names`` are more names for the image."""
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": registry_config(session)}
     if values.many("secret"):
         headers[HEADER] = secrets_header(values.many("secret"))
@@ -130,6 +161,7 @@ def _classic(
     reader = session.engine.stream("POST", f"/build?{query}", body=body, headers=headers)
     identity = _show(session.engine.messages(reader), quiet=quiet)
     if quiet:
+    debugger: Debugger | None,
         session.line(identity)
     return identity
 
@@ -140,10 +172,15 @@ def _live(
     headers: dict[str, str],
     body: Iterator[bytes] | bytes,
     values: Values,
+    if debugger is not None:
+        query += "&debug=1"
     *,
     to_stdout: bool,
 ) -> tuple[str, list[str]]:
-    """Build; return the image's id and names. With ``to_stdout`` that has the result and nothing else."""
+    """Build; return the image's id and names, none when ``debugger`` knows that it is to be built again.
+
+    With ``to_stdout`` that has the result and nothing else.
+    """
     from boxship.cli.building.watch import finish, show_nothing, show_raw, watch
 
     mode = "quiet" if values.is_set("quiet") else values.text("progress")
@@ -154,7 +191,10 @@ def _live(
         board = show_nothing(session.engine.messages(reader))
     else:
         live = mode == "tty" or (mode == "auto" and os.isatty(STDERR))
-        board = watch(session.engine.messages(reader), STDERR, live=live, why=values.is_set("why"))
+        stopped = None if debugger is None else debugger.stopped
+        board = watch(session.engine.messages(reader), STDERR, live=live, why=values.is_set("why"), stopped=stopped)
+        if debugger is not None and debugger.rebuild:
+            return "", []
     identity = finish(board)
     if mode == "quiet" and not to_stdout:
         session.line(identity)

@@ -59,8 +59,7 @@ class DebugService:
 
     async def create(self, request: DebugRequest) -> DebugCreated:
         """Make ready a shell or command for ``request.target``; it is started as an exec."""
-        async with self._making:
-            tools = await asyncio.to_thread(toolbox.ensure, self._settings.data_root)
+        tools = await self.tools()
         try:
             target = self._index.find(request.target)
         except NotFound:
@@ -76,6 +75,11 @@ class DebugService:
             raise NotSupported(f"the storage driver {self._settings.storage_driver} cannot show a stopped container")
         wanted = holders.of_stopped(target.spec, tools)
         return await self._in_holder("stopped", wanted, request, debugs=target.id, beneath=target.id)
+
+    async def tools(self) -> str:
+        """Return the directory of the tools, made when it is first asked for. Raises SystemFailure on a host without any."""
+        async with self._making:
+            return await asyncio.to_thread(toolbox.ensure, self._settings.data_root)
 
     async def resume(self, containers: Iterable[Container]) -> None:
         """Remove the throw-away containers that a former daemon left without a shell; once, before the API listens."""

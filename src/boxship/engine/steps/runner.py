@@ -7,9 +7,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 
-from boxship.base.errors import BoxshipError
+from boxship.base.errors import BoxshipError, NotSupported, SystemFailure
 from boxship.base.whole import whole
 from boxship.build.runner import Step
 from boxship.engine import causes
@@ -18,6 +18,7 @@ from boxship.engine.creation import Creator, StepContainer
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.model import ResolvedMount, State
 from boxship.engine.processes.shims import Client
+from boxship.engine.steps import shell
 from boxship.engine.steps.trim import Trim
 from boxship.images import piped
 from boxship.linux import fs
@@ -35,8 +36,15 @@ class ContainerRunner:
     """Runs steps as containers of this engine."""
 
     def __init__(
-        self, *, creator: Creator, lifecycle: Lifecycle, index: ContainerIndex, snapshotter: Snapshotter
+        self,
+        *,
+        tools: Callable[[], Awaitable[str]],
+        creator: Creator,
+        lifecycle: Lifecycle,
+        index: ContainerIndex,
+        snapshotter: Snapshotter,
     ) -> None:
+        self._tools = tools
         self._creator = creator
         self._lifecycle = lifecycle
         self._index = index
@@ -55,6 +63,51 @@ class ContainerRunner:
             healthcheck=HealthConfig(test=["NONE"]),
             host_config=step.host,
         )
+        container = await self._create(step, request)
+        running = ContainerStep(container, step, self, self._lifecycle, self._snapshotter)
+        try:
+            yield running
+        finally:
+            if not running.kept:
+                await asyncio.shield(self._remove(container))
+
+    @contextlib.asynccontextmanager
+    async def shell(self, step: Step, failed: Container, height: int, width: int) -> AsyncIterator[str]:
+        """Give the id of a container with a shell upon what a step's program left; see ``RunningStep.shell``.
+
+        Raises NotSupported where the storage driver cannot show it.
+        """
+        if self._snapshotter.name != "overlay2":
+            raise NotSupported(f"the storage driver {self._snapshotter.name} cannot show a stopped container")
+        tools = await self._toolbox()
+        request = CreateRequest(
+            image=step.image.id,
+            cmd=shell.command(tools),
+            entrypoint=[],
+            env=shell.environment(step.env, tools),
+            working_dir=step.cwd,
+            user=step.user,
+            tty=True,
+            open_stdin=True,
+            stdin_once=True,
+            healthcheck=HealthConfig(test=["NONE"]),
+            host_config=shell.surroundings(step.host, tools, height, width),
+        )
+        container = await self._create(step, request, beneath=failed.id)
+        try:
+            yield container.id
+        finally:
+            await asyncio.shield(self._remove(container))
+
+    async def resume(self, containers: Iterable[Container]) -> None:
+        """Remove the containers of builds that a former daemon did not end; one that failed is left for its user."""
+        for container in containers:
+            spec, status = container.spec, container.status
+            failed = status.state is State.EXITED and status.exit_code != 0 and not spec.beneath
+            if spec.builds and not failed:
+                await self._remove(container)
+
+    async def _create(self, step: Step, request: CreateRequest, *, beneath: str = "") -> Container:
         mounts = [
             ResolvedMount(
                 type=mount.type,
@@ -67,7 +120,8 @@ class ContainerRunner:
             )
             for mount in step.mounts
         ]
-        creating = asyncio.ensure_future(self._creator.create(None, request, step=StepContainer(step.image, mounts)))
+        asked = self._creator.create(None, request, beneath=beneath, step=StepContainer(step.image, mounts))
+        creating = asyncio.ensure_future(asked)
         try:
             created = await whole(creating)
         except asyncio.CancelledError:
@@ -76,19 +130,14 @@ class ContainerRunner:
             raise
         container = self._index.find(created.id)
         container.secret_env = step.secret_env
-        running = ContainerStep(container, step, self._lifecycle, self._snapshotter)
-        try:
-            yield running
-        finally:
-            if not running.kept:
-                await asyncio.shield(self._remove(container))
+        return container
 
-    async def resume(self, containers: Iterable[Container]) -> None:
-        """Remove the containers of builds that a former daemon did not end; one that failed is left for its user."""
-        for container in containers:
-            failed = container.status.state is State.EXITED and container.status.exit_code != 0
-            if container.spec.builds and not failed:
-                await self._remove(container)
+    async def _toolbox(self) -> str:
+        """Return the directory of the debugging tools, "" on a host that has none."""
+        try:
+            return await self._tools()
+        except SystemFailure:
+            return ""
 
     async def _remove(self, container: Container) -> None:
         try:
@@ -100,9 +149,17 @@ class ContainerRunner:
 class ContainerStep:
     """One program (``build.runner.RunningStep``)."""
 
-    def __init__(self, container: Container, step: Step, lifecycle: Lifecycle, snapshotter: Snapshotter) -> None:
+    def __init__(
+        self,
+        container: Container,
+        step: Step,
+        runner: ContainerRunner,
+        lifecycle: Lifecycle,
+        snapshotter: Snapshotter,
+    ) -> None:
         self._container = container
         self._step = step
+        self._runner = runner
         self._lifecycle = lifecycle
         self._snapshotter = snapshotter
         self.kept = False
@@ -115,6 +172,10 @@ class ContainerStep:
     def keep(self) -> None:
         """Leave the container when the step ends."""
         self.kept = True
+
+    def shell(self, height: int, width: int) -> contextlib.AbstractAsyncContextManager[str]:
+        """Give the id of a container with a shell upon what the program left."""
+        return self._runner.shell(self._step, self._container, height, width)
 
     async def run(self, output: Callable[[int, bytes], None]) -> int:
         """Run the program to its end; return its exit code. Raises StartFailed and other BoxshipErrors."""

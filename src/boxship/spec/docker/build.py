@@ -43,6 +43,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     secrets: dict[str, bytes] = {}  # id: value; never stored
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
     check: bool = False  # only say what the linter finds
+    attestations: dict[str, dict[str, str]] = {}  # type (sbom, provenance): attributes
+    debug: bool = False  # a step that fails waits for its user
 
 
 class BuildCacheItem(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
