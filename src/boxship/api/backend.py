@@ -371,12 +371,6 @@ class Builds(Protocol):
     async def files(self, ref: str) -> AsyncIterator[bytes]:
         """Return the files of an image as a tar. Raises NotFound."""
 
-    async def prune(self, *, all: bool, keep_storage: int, filters: Filters) -> dict[str, Any]:
-        """Delete what the build cache holds, down to ``keep_storage`` bytes; return POST /build/prune's answer."""
-
-
-class Disk(Protocol):
-    async def usage(self) -> dict[str, Any]:
     async def sbom(self, ref: str, *, scan: bool) -> bytes:
         """Return an image's SPDX document: what is attached to it, else, or to ``scan``, what its files say."""
 
@@ -392,6 +386,12 @@ class Disk(Protocol):
     async def abandon(self, step: str, *, keep: bool) -> None:
         """Let the build of a stopped step fail, ``keep`` its container. Raises NotFound, Conflict."""
 
+    async def prune(self, *, all: bool, keep_storage: int, filters: Filters) -> dict[str, Any]:
+        """Delete what the build cache holds, down to ``keep_storage`` bytes; return POST /build/prune's answer."""
+
+
+class Disk(Protocol):
+    async def usage(self) -> dict[str, Any]:
         """Return ``Root``, ``Total`` and ``Parts`` (``Kind``, ``ID``, ``Path``, ``Size`` in bytes): all of the data root."""
 
     def check(self, *, repair: bool, quick: bool) -> AsyncIterator[dict[str, Any]]:

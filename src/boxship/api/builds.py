@@ -52,8 +52,6 @@ class BuildRoutes:
         options = msgspec.structs.replace(options, check=call.flag("check"), debug=call.flag("debug"))
         return await _stream(call, self._builds.events(options, _body(call), auths))
 
-    async def files(self, call: Call) -> web.StreamResponse:
-        """GET /boxship/build/files?image=...: all files of an image as a tar."""
     async def shell(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build/stopped/{step}/shell, with ``h`` and ``w`` of the terminal."""
         height, width = call.integer("h") or 0, call.integer("w") or 0
@@ -69,6 +67,8 @@ class BuildRoutes:
         await self._builds.abandon(call.params["step"], keep=not call.flag("rm"))
         return answers.nothing()
 
+    async def files(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/build/files?image=...: all files of an image as a tar."""
         return await answers.stream(call, "application/x-tar", await self._builds.files(call.text("image")))
 
     async def prune(self, call: Call) -> web.StreamResponse:

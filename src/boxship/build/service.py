@@ -15,8 +15,8 @@ from boxship.build import exported, usage
 from boxship.build.cache import Cache
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.classic import ClassicText
-from boxship.build.job import Job
 from boxship.build.debugging import Decision, StoppedSteps
+from boxship.build.job import Job
 from boxship.build.plan import Plan
 from boxship.build.progress import Aborted, AnyEvent, Built, Warned
 from boxship.build.results import BuildFailed
@@ -57,6 +57,7 @@ class BuildService:
         self.scratch = Scratch(data_root, store)
         self.caches = CacheMounts(data_root, store)
         self.secrets = SecretFiles(state_root)
+        self.stopped = StoppedSteps()
         self._store = store
         self._keep_storage = keep_storage
         self._collecting: asyncio.Task[tuple[list[str], int]] | None = None
@@ -65,7 +66,6 @@ class BuildService:
     def clear(self) -> None:
         """Remove what a killed daemon left; once, before the first build. Blocks."""
         self.scratch.clear()
-        self.stopped = StoppedSteps()
         self.caches.clear_leftovers()
         self.secrets.clear()
         self.cache.forget(usage.lost(self.cache, self._store))
@@ -122,14 +122,6 @@ class BuildService:
         image = await asyncio.to_thread(self.images.resolve, ref)
         return exported.files(self.images.layers, image.layers)
 
-    async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""
-        chosen = usage.Choice.parse(filters, all=all, keep_storage=keep_storage)
-        deleted, freed = await asyncio.to_thread(self._prune, chosen)
-        self.emit("builder", "prune", "", {"reclaimed": str(freed)})
-        return {"CachesDeleted": deleted or None, "SpaceReclaimed": freed}
-
-    async def cache_usage(self) -> list[BuildCacheItem]:
     async def shell(self, step: str, height: int, width: int) -> str:
         """Make a shell in what a stopped step left; return its container's id. Raises NotFound, Conflict."""
         return await self.stopped.find(step).shell(height, width)
@@ -158,6 +150,14 @@ class BuildService:
         images = [await asyncio.to_thread(self.images.resolve, ref) for ref in (first, second)]
         return await asyncio.to_thread(comparison.compare, self.images.layers, *images)
 
+    async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""
+        chosen = usage.Choice.parse(filters, all=all, keep_storage=keep_storage)
+        deleted, freed = await asyncio.to_thread(self._prune, chosen)
+        self.emit("builder", "prune", "", {"reclaimed": str(freed)})
+        return {"CachesDeleted": deleted or None, "SpaceReclaimed": freed}
+
+    async def cache_usage(self) -> list[BuildCacheItem]:
         """Return the rows of ``BuildCache`` in GET /system/df."""
         return [row.item for row in await asyncio.to_thread(usage.rows, self.cache, self.caches, self._store)]
 

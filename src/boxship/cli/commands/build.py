@@ -81,7 +81,6 @@ def _request(session: Session, values: Values, names: list[str]) -> tuple[str, d
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": registry_config(session)}
     if values.many("secret"):
         headers[HEADER] = secrets_header(values.many("secret"))
-    names = [name for each in outputs for name in each.names]
     is_local = session.endpoint.host.startswith("unix://")
     contexts = named_contexts(values.many("build-context"))
     prefixes = in_archive(contexts)
@@ -98,16 +97,7 @@ def _request(session: Session, values: Values, names: list[str]) -> tuple[str, d
     body: Iterator[bytes] | bytes = b""
     if context.body is not None:
         body = _compressed(context.body) if values.is_set("compress") else context.body
-    if only_check:
-        return _check(session, query, headers, body)
-    if classic:
-        identity, named = _classic(session, query, headers, body, quiet=values.is_set("quiet")), values.many("tag")
-    else:
-        to_stdout = any(each.dest == "-" for each in outputs)
-        identity, named = _live(session, query, headers, body, values, to_stdout=to_stdout)
-    if iidfile or outputs or values.text("metadata-file"):
-        _finish(session, values, outputs, identity, named)
-    return 0
+    return query, headers, body
 
 
 def _finish(session: Session, values: Values, outputs: list[Output], identity: str, names: list[str]) -> None:
@@ -161,7 +151,6 @@ def _classic(
     reader = session.engine.stream("POST", f"/build?{query}", body=body, headers=headers)
     identity = _show(session.engine.messages(reader), quiet=quiet)
     if quiet:
-    debugger: Debugger | None,
         session.line(identity)
     return identity
 
@@ -172,8 +161,7 @@ def _live(
     headers: dict[str, str],
     body: Iterator[bytes] | bytes,
     values: Values,
-    if debugger is not None:
-        query += "&debug=1"
+    debugger: Debugger | None,
     *,
     to_stdout: bool,
 ) -> tuple[str, list[str]]:
@@ -184,6 +172,8 @@ def _live(
     from boxship.cli.building.watch import finish, show_nothing, show_raw, watch
 
     mode = "quiet" if values.is_set("quiet") else values.text("progress")
+    if debugger is not None:
+        query += "&debug=1"
     reader = session.engine.stream("POST", f"/boxship/build?{query}", body=body, headers=headers)
     if mode == "rawjson":
         board = show_raw(reader.lines(), STDERR)
