@@ -214,7 +214,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
 
     def users() -> list[ImageUser]:
         return [
-            ImageUser(container.id, container.spec.image_id, container.spec.config.image, container.status.alive)
+            ImageUser(container.id, id, reference, container.status.alive)
             for container in index
             for id, reference in container.spec.images().items()
         ]
