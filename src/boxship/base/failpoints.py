@@ -17,6 +17,7 @@ NAMES: dict[str, str] = {
     "start.done": "container start: all written, the client has no answer",
     "exit.before-row": "container exit: the shim reported, the status row says running",
     "exit.after-row": "container exit: row says exited, the sandbox still exists",
+    "still.frozen": "commit, volume snapshot: a container is frozen for that, and goes on when it is done",
     "change.before-row": "container change: ports changed and volumes claimed, the rows say nothing of it",
     "change.after-row": "container change: rows written, limits and mounts of the running container not",
     "change.stopped": "container change by a restart: stopped, not started again",

@@ -663,6 +663,22 @@ class Lifecycle:
             await self.save(container)
             self._emit(container, "unpause", {})
 
+    async def freezing_as_wanted(self, container: Container) -> None:
+        """Bring state and cgroup together after a daemon that died between the two: only who was paused stays frozen."""
+        status = container.status
+        try:
+            cgroup = self._composer.cgroup(container)
+            frozen = await asyncio.to_thread(cgroup.frozen)
+            if frozen and (status.held_still or status.state is State.RUNNING):
+                await asyncio.to_thread(cgroup.thaw)
+                frozen = False
+        except OSError as exc:
+            log.warning("container %s: it is not known whether it is paused: %s", container.id, exc)
+            return
+        if not frozen and status.state is State.PAUSED:
+            self.set_status(container, state=State.RUNNING)
+        self.set_status(container, held_still=False)
+
     def _stop_signal(self, container: Container) -> int:
         try:
             return parse_signal(container.spec.config.stop_signal or "SIGTERM")

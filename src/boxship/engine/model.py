@@ -138,6 +138,7 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     restart_count: int = 0
     wanted_running: bool = False
     stopped_by_user: bool = False
+    held_still: bool = False  # frozen by us for a moment, or about to be: see engine.stillness
     stopped_as_unhealthy: bool = False  # its end counts as a failure, whatever the exit code
     sandbox: Sandbox | None = None
     change: UnfinishedChange | None = None

@@ -175,6 +175,7 @@ class Repair:
         if directory_missing:
             await asyncio.to_thread(self._files.create, container.spec, container.status)
         if record is not None:
+            await self._lifecycle.freezing_as_wanted(container)
             self._lifecycle.exited(container, record)
             return
         status, policy = container.status, container.spec.host_config.restart_policy

@@ -19,6 +19,7 @@ from boxship.engine.lifecycle import Emit, Lifecycle
 from boxship.engine.model import State
 from boxship.engine.options import request
 from boxship.engine.rootfs import threads
+from boxship.engine.stillness import kept_still
 from boxship.images import ImageService, piped, reference
 from boxship.images import changes as instructions
 from boxship.images import platform as platforms
@@ -89,15 +90,11 @@ class CommitService:
             raise Conflict(f"You cannot commit container {container.id} which is Dead")
         if container.status.state is State.REMOVING:
             raise Conflict(f"You cannot commit container {container.id} which is being removed")
-        if not pause or container.status.state is not State.RUNNING:
+        if not pause:
             yield
             return
-        await self._lifecycle.pause(container)
-        try:
+        async with kept_still(self._lifecycle, container):
             yield
-        finally:
-            with contextlib.suppress(Conflict):  # it was thawed or ended meanwhile
-                await self._lifecycle.unpause(container)
 
     def _store(self, container: Container, config: ContainerConfig, options: Options) -> str:
         base = self._images.get(container.spec.image_id)
