@@ -60,6 +60,11 @@ class Engine:
         return self.root / "exec"
 
     @property
+    def plugins(self) -> Path:
+        """The directory where it looks for plugins."""
+        return self.root / "plugins"
+
+    @property
     def host(self) -> str:
         return f"unix://{self.socket}"
 
@@ -81,6 +86,7 @@ class Engine:
                     f"--exec-root={self.exec_root}",
                     f"--pidfile={self.root / 'boxshipd.pid'}",
                     f"--config-file={self.root / 'daemon.json'}",
+                    f"--plugin-dir={self.plugins}",
                     *self.options,
                 ],
                 stdin=subprocess.DEVNULL,

@@ -42,7 +42,7 @@ from boxship.spec.docker.network import (
 )
 from boxship.spec.docker.registry import AuthConfig
 from boxship.spec.docker.system import EventMessage, Info, Version
-from boxship.spec.docker.volume import Volume, VolumeCreate
+from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
 
 Filters = Mapping[str, Sequence[str]]
 """Parsed ``filters`` query: key to values. Backends raise InvalidInput for unknown keys ("invalid filter 'x'")."""
@@ -440,7 +440,7 @@ class VolumeHistory(Protocol):
 
 
 class Volumes(Protocol):
-    async def list(self, filters: Filters) -> list[Volume]: ...
+    async def list_all(self, filters: Filters) -> VolumeList: ...
 
     async def create(self, request: VolumeCreate) -> Volume: ...
 

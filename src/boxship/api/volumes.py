@@ -8,7 +8,7 @@ from boxship.api import answers
 from boxship.api.backend import Volumes
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
-from boxship.spec.docker.volume import VolumeCreate, VolumeList
+from boxship.spec.docker.volume import VolumeCreate
 
 
 class VolumeRoutes:
@@ -30,7 +30,7 @@ class VolumeRoutes:
 
     async def list(self, call: Call) -> web.StreamResponse:
         """GET /volumes."""
-        return answers.document(VolumeList(volumes=await self._volumes.list(call.filters())))
+        return answers.document(await self._volumes.list_all(call.filters()))
 
     async def create(self, call: Call) -> web.StreamResponse:
         """POST /volumes/create."""

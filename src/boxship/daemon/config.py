@@ -10,6 +10,7 @@ import msgspec
 
 from boxship.daemon.flags import Flags
 from boxship.daemon.options import BY_FLAG, BY_KEY, OPTIONS, BadValue, shown
+from boxship.plugins.service import DIRECTORIES
 
 CONFIG_FILE = "/etc/boxship/daemon.json"
 DEFAULT_HOST = "unix:///run/boxship/boxship.sock"
@@ -111,6 +112,10 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     host_gateway_ip: str | None = None
+
+    # Plugins.
+    plugin_dirs: tuple[str, ...] = DIRECTORIES
+    plugin_wait: int = 30  # seconds
 
     # Cluster.
     swarm_default_advertise_addr: str | None = None
@@ -237,6 +242,8 @@ def _checked(config: DaemonConfig) -> DaemonConfig:
             raise _invalid(f"invalid {name.replace('_', ' ')}: {getattr(config, name)}")
     if config.max_download_attempts <= 0:
         raise _invalid(f"invalid max download attempts: {config.max_download_attempts}")
+    if config.plugin_wait < 0:
+        raise _invalid(f"invalid plugin wait: {config.plugin_wait}")
     if config.mtu < 0:
         raise _invalid(f"invalid default MTU: {config.mtu}")
     if config.log_level not in LOG_LEVELS:

@@ -308,6 +308,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("node-generic-resource", "node-generic-resources", "node_generic_resources", LIST, "Advertise user-defined resource"),
     _same("oom-score-adjust", INT, "Set the oom_score_adj for the daemon"),
     _same("pidfile", STRING, "Path to use for daemon PID file", "p"),
+    Option("plugin-dir", "plugin-dirs", "plugin_dirs", LIST, "Directories with sockets and specifications of plugins"),
+    _same("plugin-wait", INT, "Seconds to wait for a plugin that does not listen yet"),
     Option(None, "proxies", None, Document(), ""),
     _same("publish-on-loopback", BOOL, "Publish ports that name no host address on 127.0.0.1 only"),
     _same("raw-logs", BOOL, "Full timestamps without ANSI coloring"),

@@ -57,10 +57,12 @@ from boxship.engine.stillness import Stillness
 from boxship.images import ImageService, ImageUser, collection
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
+from boxship.plugins import Ledger, PluginOptions, Plugins
 from boxship.snapshots import open_snapshotter, quota
 from boxship.spec.docker.container import LogConfig, Ulimit
 from boxship.store import Store
 from boxship.volumes import VolumeHistory, VolumeService
+from boxship.volumes.drivers import VolumeDrivers
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ class Services:
         settings: EngineSettings,
         registries: Registries,
         collector: collection.Collector,
+        debts: Ledger,
     ) -> None:
         self.containers = containers
         self.checkpoints = checkpoints
@@ -122,6 +125,7 @@ class Services:
         self._settings = settings
         self._registries = registries
         self._collector = collector
+        self._debts = debts
         self._collecting = asyncio.create_task(collector.run())
 
     async def reload(self, config: DaemonConfig) -> None:
@@ -155,6 +159,7 @@ class Services:
         await self._lifecycle.close(stop_containers=stop_containers)
         if stop_containers:
             await self._network_service.close()
+        await self._debts.close()
         await self._launcher.close()
         await self._events.close()
         await asyncio.to_thread(self._store.close)
@@ -196,7 +201,15 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     files = ContainerFiles(settings)
     rows = ContainerRows(store)
     index = ContainerIndex()
-    volumes = VolumeService(store, f"{settings.data_root}/volumes", emit=events.emit, owner=settings.owner)
+    plugins = Plugins(PluginOptions(directories=config.plugin_dirs, wait=config.plugin_wait))
+    debts = await asyncio.to_thread(Ledger, store, plugins)
+    volumes = VolumeService(
+        store,
+        f"{settings.data_root}/volumes",
+        emit=events.emit,
+        owner=settings.owner,
+        drivers=VolumeDrivers(plugins, debts, private=(settings.data_root, settings.exec_root), look=threads.answered),
+    )
     dns = DNSDefaults(dns=config.dns, search=config.dns_search, options=config.dns_opts)
     networks = NetworkService(
         store=store,
@@ -345,6 +358,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         container_rows=lambda: containers.list(backend.ContainerQuery(all=True, size=True)),
         build_cache=builds.cache_usage,
         warnings=exposure_warnings(config),
+        network_drivers=networks.drivers,
         network_warnings=networks.warnings,
     )
     return Services(
@@ -381,6 +395,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
             in_use=lambda: {user.image_id for user in users()},
             fullness=lambda: collection.percent_used(settings.data_root),
         ),
+        debts=debts,
     )
 
 

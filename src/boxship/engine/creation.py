@@ -137,7 +137,8 @@ class Creator:
             resolved = await mounts.resolve(host, config.volumes or {}, inherited, sources, trees)
             resolved += step.mounts if step is not None else []
             await mounts.check_sources(resolved)
-            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, resolved)
+            resolved = sources.with_drivers(resolved)
+            await fill(self._volumes, self._snapshotter, parent, resolved)
             labels = await asyncio.to_thread(self._labels, host)
             spec = ContainerSpec(
                 id=id,

@@ -41,6 +41,7 @@ from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.signals import parse_signal
 from boxship.engine.start import StartComposer
+from boxship.engine.volume_claims import mounted
 from boxship.networks import NetworkService, Sandbox
 from boxship.snapshots import Snapshotter
 from boxship.volumes import VolumeService
@@ -210,9 +211,10 @@ class Lifecycle:
             await self.save(container)
         undo.callback(self._surroundings_left, container, sandbox)
         self._surroundings_entered(container, sandbox)
-        for mount in spec.mounts:
-            if mount.type == "volume":
-                await self._volumes.mount(mount.name, container.id)
+        now = await mounted(self._volumes, container.id, spec.mounts)
+        if now != spec.mounts:
+            container.spec = spec = msgspec.structs.replace(spec, mounts=now)
+            await self._rows.save_both(spec, container.status)
         failpoints.hit("start.after-sandbox")
         document = await self._composer.compose(container, self.index)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

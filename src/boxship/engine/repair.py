@@ -136,8 +136,7 @@ class Repair:
         await asyncio.to_thread(self._sweep_blocking, ids, mounted)
         used = {c.id: {mount.name for mount in c.spec.mounts if mount.type == "volume"} for c in containers}
         if aside:  # nobody knows which volumes are theirs: what they have they keep
-            names = {volume.name for volume in await self._volumes.list({})}
-            used |= dict.fromkeys(aside, names)
+            used |= dict.fromkeys(aside, self._volumes.names())
         await self._volumes.release_unknown(used, mounted)
 
     async def _end_stray(self, id: str) -> None:

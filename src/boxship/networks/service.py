@@ -266,6 +266,10 @@ class NetworkService(Sandboxes):
         """Return what explanations go by."""
         return await inquiry.facts(list(self._live.values()), self._host, self._alias)
 
+    def drivers(self) -> builtins.list[str]:
+        """Return the names of the drivers that there are, with those of plugins that networks have."""
+        return sorted({*self._drivers, *(live.spec.driver for live in self._live.values())})
+
     async def warnings(self) -> builtins.list[str]:
         """Return what is wrong with the networks as ``docker info`` shows it."""
         return inquiry.warnings(await inquiry.collisions(list(self._live.values()), self._alias))

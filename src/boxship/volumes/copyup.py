@@ -51,6 +51,14 @@ def copy_into(data_fd: int, root_fd: int, path: str) -> bool:
     return True
 
 
+def has_directory(root_fd: int, path: str) -> bool:
+    """Tell whether the image has a directory at ``path``; raises OSError."""
+    fd = _source(root_fd, path)
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
+
+
 def recover(volume_fd: int) -> None:
     """Finish or undo a copy-up that was cut off; raises OSError."""
     tree.remove(_PARTIAL, volume_fd)

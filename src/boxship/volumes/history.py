@@ -14,7 +14,8 @@ from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, 
 from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
 from boxship.spec.docker.volume import Volume, VolumeCreate
 from boxship.volumes import archive, copyup, snapshots, tree
-from boxship.volumes.service import KIND, Emit, VolumeService
+from boxship.volumes.rows import KIND
+from boxship.volumes.service import Emit, VolumeService
 
 T = TypeVar("T")
 Stream = Callable[[Callable[[archive.Writable], None]], AsyncIterator[bytes]]

@@ -8,13 +8,14 @@ next start what to finish, and directories that no row knows are left to their o
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import functools
 import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ import msgspec
 
 from boxship.base import clock, ids
 from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
-from boxship.spec.docker.volume import Volume, VolumeCreate
-from boxship.store import ReadTransaction, Store, Transaction
-from boxship.volumes import copyup, matching, mounting, snapshots, tree
+from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
+from boxship.store import Store, Transaction
+from boxship.volumes import copyup, matching, mounting, rows, snapshots, tree
 from boxship.volumes import options as driver_options
+from boxship.volumes.drivers import VolumeDrivers
 from boxship.volumes.matching import Filters
+from boxship.volumes.plugged import PluggedVolumes
+from boxship.volumes.rows import ANONYMOUS_LABEL, KIND, LOCAL, Row
 
-KIND = "volume"
-ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
@@ -39,18 +41,6 @@ Emit = Callable[[str, str, str, Mapping[str, str]], None]
 
 def _tell_nobody(type: str, action: str, id: str, attributes: Mapping[str, str]) -> None:
     """The events of a service whose user listens to none."""
-
-
-class _Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store keeps; ``users`` are the ids of the containers that refer to the volume."""
-
-    name: str
-    created_ns: int
-    labels: dict[str, str] | None = None
-    options: dict[str, str] | None = None
-    users: list[str] = []
-    removing: bool = False
-    renamed_from: str = ""  # its directory may have that name still
 
 
 class VolumeService:
@@ -64,8 +54,13 @@ class VolumeService:
         emit: Emit = _tell_nobody,
         owner: tuple[int, int] = (0, 0),
         now_ns: Callable[[], int] = clock.now_ns,
+        drivers: VolumeDrivers | None = None,
     ) -> None:
-        """``root`` is the directory of all volumes, made with the first one; ``owner`` is uid and gid of empty volumes."""
+        """``root`` is the directory of all volumes, made with the first one; ``owner`` is uid and gid of empty volumes.
+
+        ``drivers`` are those of plugins.
+        """
+        self._plugged = PluggedVolumes(store, drivers, emit=emit, now_ns=now_ns) if drivers is not None else None
         self._owner = owner
         self._store = store
         self._root = root
@@ -73,24 +68,36 @@ class VolumeService:
         self._emit = emit
         self._changing = asyncio.Lock()  # directories follow their rows one change at a time
         self._holders: dict[str, set[str]] = defaultdict(set)  # containers that run with the volume
+        self._reached: dict[str, str] = {}  # where volumes of plugins are mounted for a moment
         self._resting: set[str] = set()  # volumes that no container may start with
         self._mounting: dict[str, threading.Lock] = defaultdict(threading.Lock)  # a server may not answer: one a volume
 
     # -- what the API asks -------------------------------------------------------------------------------------------
 
     async def list(self, filters: Filters) -> list[Volume]:
-        """Return the volumes that pass the filters, sorted by name; raises InvalidInput for an unknown filter."""
+        """Return the volumes of the driver ``local`` that pass the filters, sorted by name; raises InvalidInput."""
         matching.check(filters, matching.LIST)
-        dangling = matching.truth(filters, "dangling")
-        drivers = filters.get("driver")
-        return [
-            self._volume(row)
-            for row in self._rows()
-            if (dangling is None or dangling is not bool(row.users))
-            and (not drivers or "local" in drivers)
-            and matching.name_matches(row.name, filters.get("name"))
-            and matching.labels_match(row.labels or {}, filters)
-        ]
+        return self._chosen(map(self._volume, self._rows()), filters)
+
+    async def list_all(self, filters: Filters) -> VolumeList:
+        """Return those of all drivers, with what is wrong with drivers that don't answer as warnings."""
+        matching.check(filters, matching.LIST)
+        found: Sequence[Volume] = [self._volume(row) for row in self._rows()]
+        warnings: Sequence[str] = ()
+        if self._plugged is not None:
+            others, warnings = await self._plugged.list([row for row in self._all_rows() if row.driver != LOCAL])
+            taken = {volume.name for volume in found}
+            found = [*found, *(volume for volume in others if volume.name not in taken)]
+        chosen = self._chosen(found, filters)
+        return VolumeList(volumes=chosen, warnings=[*warnings] or None)
+
+    def names(self) -> set[str]:
+        """Return the names of all volumes that are kept here, those of plugins too."""
+        return {row.name for row in self._all_rows()}
+
+    def drivers(self) -> builtins.list[str]:
+        """Return the names of the drivers that are in use."""
+        return self._plugged.drivers() if self._plugged is not None else [LOCAL]
 
     async def create(self, request: VolumeCreate) -> Volume:
         """Make a volume and return it; one of that name that exists already is returned as it is.
@@ -103,10 +110,18 @@ class VolumeService:
             name = ids.new_id()
             labels = {**(labels or {}), ANONYMOUS_LABEL: ""}
         _check(name, request)
-        row = _Row(name=name, created_ns=self._now_ns(), labels=labels, options=request.driver_opts)
+        if (known := self._other(name)) is not None and self._plugged is not None:
+            present = await self._plugged.present(known, request.driver)
+            if present is not None:
+                return present
+        if (driver := await self._driver(name, request)) != LOCAL:
+            if self._plugged is None:
+                raise _no_driver(name, driver)
+            return await self._plugged.create(msgspec.structs.replace(request, name=name, labels=labels), driver=driver)
+        row = Row(name=name, created_ns=self._now_ns(), labels=labels, options=request.driver_opts)
 
-        def insert(tx: Transaction) -> _Row:
-            present = _get(tx, name)
+        def insert(tx: Transaction) -> Row:
+            present = rows.get(tx, name)
             if present is not None:
                 return present
             tx.put(KIND, name, msgspec.json.encode(row))
@@ -125,14 +140,26 @@ class VolumeService:
         return self._volume(found)
 
     async def inspect(self, name: str) -> Volume:
-        """Return a volume; raises NotFound."""
+        """Return a volume; raises NotFound, SystemFailure when its plugin can't be asked."""
         with self._store.read() as tx:
-            return self._volume(_existing(tx, name))
+            row = rows.get(tx, name)
+        if self._plugged is not None and row is None and (found := await self._plugged.search(name)) is not None:
+            return found
+        if self._plugged is not None and row is not None and row.driver != LOCAL:
+            return await self._plugged.inspect(row)
+        with self._store.read() as tx:
+            return self._volume(rows.existing(tx, name))
 
     async def remove(self, name: str, *, force: bool) -> None:
         """Remove a volume and its data; ``force`` makes a missing one no error. Raises NotFound, Conflict when in use."""
         try:
-            await self._remove(name)
+            if (other := self._other(name)) is not None and self._plugged is not None:
+                rows.check_unused(other, "remove")
+                await self._plugged.remove(other, force=force)
+            elif self._plugged is not None and (found := await self._found_elsewhere(name)) is not None:
+                await self._plugged.remove(found, force=force)
+            else:
+                await self._remove(name)
         except NotFound:
             if not force:
                 raise
@@ -164,11 +191,11 @@ class VolumeService:
         """
         _check(new, VolumeCreate(name=new))
 
-        def move(tx: Transaction) -> _Row:
-            row = _existing(tx, name)
+        def move(tx: Transaction) -> Row:
+            row = _local(rows.existing(tx, name), "can't be renamed")
             if row.users:
                 raise Conflict(f"rename {name}: volume is in use - [{', '.join(row.users)}]")
-            if _get(tx, new) is not None:
+            if rows.get(tx, new) is not None:
                 raise Conflict(f"rename {name}: a volume named {new} exists")
             moved = msgspec.structs.replace(row, name=new, renamed_from=name)
             self._delete_row(name, tx)
@@ -177,7 +204,7 @@ class VolumeService:
             return moved
 
         def settle(tx: Transaction) -> None:
-            row = _existing(tx, new)
+            row = rows.existing(tx, new)
             tx.put(KIND, new, msgspec.json.encode(msgspec.structs.replace(row, renamed_from="")))
 
         async with self._changing:
@@ -199,7 +226,7 @@ class VolumeService:
         Raises NotFound; Conflict when one runs; NotSupported for a volume whose files are elsewhere.
         """
         with self._store.read() as tx:
-            row = _existing(tx, name)
+            row = _local(rows.existing(tx, name), "has no snapshots")
         if driver_options.mount_options(row.options or {}) is not None:
             raise NotSupported(f"volume {name}: what is mounted by its options has no snapshots")
         if self._holders[name] and not running:
@@ -231,7 +258,7 @@ class VolumeService:
         """Note that a container refers to a volume, which keeps it from being removed; raises NotFound."""
 
         def add(tx: Transaction) -> None:
-            row = _existing(tx, name)
+            row = rows.existing(tx, name)
             if container_id not in row.users:
                 users = [*row.users, container_id]
                 tx.put(KIND, name, msgspec.json.encode(msgspec.structs.replace(row, users=users)))
@@ -241,7 +268,7 @@ class VolumeService:
     def mounted(self, name: str, container_id: str, *, destination: str, read_only: bool, propagation: str) -> None:
         """Note that a container that starts has a volume at ``destination``."""
         attributes = {
-            "driver": "local",
+            "driver": self._driver_of(name),
             "container": container_id,
             "destination": destination,
             "read/write": "false" if read_only else "true",
@@ -249,20 +276,24 @@ class VolumeService:
         }
         self._emit(KIND, "mount", name, attributes)
 
-    async def mount(self, name: str, container_id: str) -> None:
-        """Note a container that starts, and mount what the options of a volume name; :meth:`unmounted` ends both.
+    async def mount(self, name: str, container_id: str) -> str:
+        """Note a container that starts, and mount what a volume's options or plugin say; :meth:`unmounted` ends both.
+
+        Returns the directory that holds the volume's data now.
 
         Raises NotFound, Conflict while the content is exchanged, SystemFailure in Docker's words when it can't be mounted.
         """
         with self._store.read() as tx:
-            row = _existing(tx, name)
+            row = rows.existing(tx, name)
+        if row.driver != LOCAL and self._plugged is not None:
+            return await self._plugged.mount(row, container_id)
         wanted = driver_options.mount_options(row.options or {})
         if name in self._resting:
             raise Conflict(f"volume {name} is being snapshotted or restored")
         self._holders[name].add(container_id)
-        if wanted is None:
-            return
         path = self.mountpoint(name)
+        if wanted is None:
+            return path
 
         def work() -> None:
             with self._mounting[name]:
@@ -276,21 +307,24 @@ class VolumeService:
             reason = f"{call}: {os.strerror(exc.errno or 0).lower()}"
             text = f"error while mounting volume '{path}': failed to mount local volume: {reason}"
             raise SystemFailure(driver_options.without_secrets(text)) from exc
+        return path
 
     def unmounted(self, name: str, container_id: str) -> None:
         """Note that a container has a volume no more, since it ended."""
+        if self._plugged is not None:
+            self._plugged.unmounted(name, container_id)
         self._holders[name].discard(container_id)
         if name in self._mounting:
             asyncio.get_running_loop().run_in_executor(None, self._unmount_unheld, name)
-        self._emit(KIND, "unmount", name, {"driver": "local", "container": container_id})
+        self._emit(KIND, "unmount", name, {"driver": self._driver_of(name), "container": container_id})
 
     async def unuse(self, name: str, container_id: str) -> None:
         """Forget what :meth:`use` noted; what is not noted is no error."""
 
         def drop(tx: Transaction) -> None:
-            row = _get(tx, name)
+            row = rows.get(tx, name)
             if row is not None:
-                _drop_users(tx, row, lambda user: user == container_id)
+                rows.drop_users(tx, row, lambda user: user == container_id)
 
         await self._store.write(drop)
 
@@ -301,31 +335,35 @@ class VolumeService:
         that were cut off, makes the directories of rows that were cut off before. Raises SystemFailure.
         """
 
-        def drop(tx: Transaction) -> Sequence[_Row]:
-            rows = [msgspec.json.decode(document, type=_Row) for _, document in tx.list(KIND)]
-            for row in rows:
+        def drop(tx: Transaction) -> Sequence[Row]:
+            known = [msgspec.json.decode(document, type=Row) for _, document in tx.list(KIND)]
+            for row in known:
                 users_of = {user for user, names in used.items() if row.name in names}
-                _drop_users(tx, row, functools.partial(_is_not_in, users_of))
-            return rows
+                rows.drop_users(tx, row, functools.partial(_is_not_in, users_of))
+            return [row for row in known if row.driver == LOCAL]
 
+        if self._plugged is not None:
+            self._plugged.adopt(
+                [(name, container_id) for container_id in running for name in used.get(container_id, ())]
+            )
         async with self._changing:
-            rows = await self._store.write(drop)
+            known = await self._store.write(drop)
             for container_id in running:
                 for name in used.get(container_id, ()):
                     self._holders[name].add(container_id)
             try:
-                await asyncio.to_thread(self._recover, rows)
+                await asyncio.to_thread(self._recover, known)
             except OSError as exc:
                 raise SystemFailure(f"failed to repair the volumes: {exc.strerror}: {exc.filename}") from exc
-            for row in rows:
+            for row in known:
                 if row.removing:
                     await self._store.write(functools.partial(self._delete_row, row.name))
 
     def may_be_empty(self, name: str) -> bool:
         """Tell whether :meth:`copy_up` could have something to do; blocking. What is to be mounted may be anything."""
         with self._store.read() as tx:
-            row = _get(tx, name)
-        if row is None or driver_options.mount_options(row.options or {}) is not None:
+            row = rows.get(tx, name)
+        if row is None or row.driver != LOCAL or driver_options.mount_options(row.options or {}) is not None:
             return row is not None
         try:
             with os.scandir(self.mountpoint(name)) as entries:
@@ -340,7 +378,10 @@ class VolumeService:
         """
         try:
             with self._store.read() as tx:
-                wanted = driver_options.mount_options(_existing(tx, name).options or {})
+                row = rows.existing(tx, name)
+            wanted = driver_options.mount_options(row.options or {})
+            if row.driver != LOCAL:
+                return self._copy_up_reached(name, root_fd, path)
             if wanted is not None:
                 return self._copy_up_mounted(name, wanted, root_fd, path)
             fd = tree.open_directory(self._directory(name))
@@ -350,6 +391,27 @@ class VolumeService:
                 os.close(fd)
         except OSError as exc:
             raise SystemFailure(f"failed to copy {path} of the image into volume {name}: {exc.strerror}") from exc
+
+    @contextlib.asynccontextmanager
+    async def reached(self, names: Collection[str]) -> AsyncIterator[None]:
+        """Have those of the volumes mounted that plugins keep, so that :meth:`copy_up` gets at them in this block."""
+        async with contextlib.AsyncExitStack() as stack:
+            for name in names:
+                row = self._other(name)
+                if row is not None and self._plugged is not None and name not in self._reached:
+                    self._reached[name] = await stack.enter_async_context(self._plugged.reached(row))
+                    stack.callback(self._reached.pop, name)
+            yield
+
+    def _copy_up_reached(self, name: str, root_fd: int, path: str) -> bool:
+        directory = self._reached.get(name)
+        if directory is None:
+            return False
+        fd = tree.open_directory(directory)
+        try:
+            return copyup.copy_into(fd, root_fd, path)
+        finally:
+            os.close(fd)
 
     def _copy_up_mounted(self, name: str, wanted: driver_options.MountOptions, root_fd: int, path: str) -> bool:
         data = self.mountpoint(name)
@@ -376,7 +438,7 @@ class VolumeService:
 
     async def _remove(self, name: str) -> None:
         def mark(tx: Transaction) -> None:
-            row = _existing(tx, name)
+            row = rows.existing(tx, name)
             if name in self._resting:
                 raise Conflict(f"remove {name}: volume is being snapshotted or restored")
             if row.users:
@@ -400,12 +462,65 @@ class VolumeService:
     def _directory(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _rows(self) -> Sequence[_Row]:
-        with self._store.read() as tx:
-            rows = [msgspec.json.decode(document, type=_Row) for _, document in tx.list(KIND)]
-        return [row for row in rows if not row.removing]
+    def _rows(self) -> Sequence[Row]:
+        return [row for row in self._all_rows() if row.driver == LOCAL]
 
-    def _volume(self, row: _Row) -> Volume:
+    def _all_rows(self) -> Sequence[Row]:
+        with self._store.read() as tx:
+            known = [msgspec.json.decode(document, type=Row) for _, document in tx.list(KIND)]
+        return [row for row in known if not row.removing]
+
+    def _other(self, name: str) -> Row | None:
+        """Return the row of a volume that a plugin keeps, None for others."""
+        with self._store.read() as tx:
+            row = rows.get(tx, name)
+        return row if row is not None and row.driver != LOCAL else None
+
+    def _driver_of(self, name: str) -> str:
+        other = self._other(name)
+        return other.driver if other is not None else LOCAL
+
+    async def _driver(self, name: str, request: VolumeCreate) -> str:
+        """Return the driver of a volume that is to be made; whoever names none gets what a plugin has of that name.
+
+        Raises Conflict for a plugin's volume that is there already as one of ours.
+        """
+        with self._store.read() as tx:
+            present = rows.get(tx, name)
+        if present is not None and not present.removing:
+            if request.driver not in ("", LOCAL):
+                raise Conflict(
+                    f"create {name}: driver '{LOCAL}' already has volume '{name}': volume name must be unique"
+                )
+            return LOCAL
+        if request.driver or self._plugged is None:
+            return request.driver or LOCAL
+        found = await self._plugged.search(name) if request.name else None
+        return found.driver if found is not None else LOCAL
+
+    async def _found_elsewhere(self, name: str) -> Row | None:
+        """Return a volume of which only its plugin knows as a row."""
+        with self._store.read() as tx:
+            if rows.get(tx, name) is not None or self._plugged is None:
+                return None
+        found = await self._plugged.search(name)
+        return Row(name=name, created_ns=0, driver=found.driver) if found is not None else None
+
+    def _chosen(self, volumes: Iterable[Volume], filters: Filters) -> builtins.list[Volume]:
+        dangling = matching.truth(filters, "dangling")
+        drivers = filters.get("driver")
+        used = {row.name for row in self._all_rows() if row.users}
+        found = [
+            volume
+            for volume in volumes
+            if (dangling is None or dangling is not (volume.name in used))
+            and (not drivers or volume.driver in drivers)
+            and matching.name_matches(volume.name, filters.get("name"))
+            and matching.labels_match(volume.labels or {}, filters)
+        ]
+        return sorted(found, key=lambda volume: volume.name)
+
+    def _volume(self, row: Row) -> Volume:
         return Volume(
             created_at=_seconds(row.created_ns),
             labels=row.labels,
@@ -462,8 +577,8 @@ class VolumeService:
         finally:
             os.close(fd)
 
-    def _recover(self, rows: Collection[_Row]) -> None:
-        for row in rows:
+    def _recover(self, known: Collection[Row]) -> None:
+        for row in known:
             if row.removing:
                 self._set_aside(row.name)
                 continue
@@ -506,10 +621,6 @@ class VolumeService:
 
 def _check(name: str, request: VolumeCreate) -> None:
     """Raise in Docker's words what is wrong with a create request."""
-    if request.driver not in ("", "local"):
-        raise NotFound(
-            f'create {name}: error looking up volume plugin {request.driver}: plugin "{request.driver}" not found'
-        )
     if len(name) == 1:
         raise InvalidInput(
             f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
@@ -519,29 +630,22 @@ def _check(name: str, request: VolumeCreate) -> None:
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
-    driver_options.check(name, request.driver_opts or {})
+    if request.driver in ("", LOCAL):
+        driver_options.check(name, request.driver_opts or {})
 
 
-def _get(tx: ReadTransaction, name: str) -> _Row | None:
-    document = tx.get(KIND, name)
-    return None if document is None else msgspec.json.decode(document, type=_Row)
+def _no_driver(name: str, driver: str) -> NotFound:
+    return NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
 
 
-def _existing(tx: ReadTransaction, name: str) -> _Row:
-    row = _get(tx, name)
-    if row is None or row.removing:
-        raise NotFound(f"get {name}: no such volume")
+def _local(row: Row, refusal: str) -> Row:
+    if row.driver != LOCAL:
+        raise NotSupported(f"volume {row.name} {refusal}: it belongs to the driver {row.driver}")
     return row
 
 
 def _is_not_in(users: Collection[str], user: str) -> bool:
     return user not in users
-
-
-def _drop_users(tx: Transaction, row: _Row, gone: Callable[[str], bool]) -> None:
-    users = [user for user in row.users if not gone(user)]
-    if users != row.users:
-        tx.put(KIND, row.name, msgspec.json.encode(msgspec.structs.replace(row, users=users)))
 
 
 def _seconds(time_ns: int) -> str:

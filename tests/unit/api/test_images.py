@@ -7,7 +7,7 @@ import pytest
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.spec.docker.image import DeleteItem
 from boxship.spec.docker.network import NetworkInspect
-from boxship.spec.docker.volume import Volume, VolumeCreate
+from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
 
 
 async def _all(items, error=None):
@@ -152,7 +152,9 @@ def test_networks(ask, recorder):
 
 def test_volumes(ask, recorder):
     volume = Volume(name="v", mountpoint="/m")
-    backend = recorder(list=[volume], create=volume, inspect=volume, remove=None, prune={"SpaceReclaimed": 0})
+    backend = recorder(
+        list_all=VolumeList(volumes=[volume]), create=volume, inspect=volume, remove=None, prune={"SpaceReclaimed": 0}
+    )
     listed = ask("GET", "/volumes", volumes=backend).body
     assert [v["Name"] for v in listed["Volumes"]] == ["v"]
     assert listed["Warnings"] is None

@@ -22,7 +22,7 @@ from boxship.images.model import IMAGE, LAYER, LayerRow, decode_image, decode_la
 from boxship.linux import mount, mountinfo
 from boxship.snapshots import EXTRACTION, Snapshotter, comparison, tree
 from boxship.store import Store, Transaction, quarantine
-from boxship.volumes import service as volumes
+from boxship.volumes import rows as volumes
 
 SETTLED = 60.0  # seconds after which what has no owner is not just coming or going
 _AGAIN = "; pull or load the image again"
@@ -201,7 +201,7 @@ class Checker:
 
     def _volumes(self, *, repair: bool) -> Iterator[Finding]:
         with self._store.read() as transaction:
-            names = [name for name, _ in transaction.list(volumes.KIND)]
+            names = volumes.local_names(transaction)
         for name in names:
             data = os.path.join(self._root, "volumes", name, "_data")
             if not os.path.isdir(data):

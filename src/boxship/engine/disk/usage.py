@@ -11,7 +11,7 @@ from typing import NamedTuple
 from boxship.content import blobs
 from boxship.snapshots import Snapshotter, tree
 from boxship.store import Store, quarantine
-from boxship.volumes import service as volumes
+from boxship.volumes import rows as volumes
 
 _BLOCK = 512  # bytes of one unit of st_blocks
 
@@ -66,7 +66,7 @@ def measure(data_root: str, store: Store, snapshotter: Snapshotter, containers: 
             {},
             {os.path.realpath(owner.path): owner.kind for owner in transaction.owners()},
             {*containers, *(row.id for row in quarantine.quarantined(transaction))},
-            {name for name, _ in transaction.list(volumes.KIND)},
+            set(volumes.local_names(transaction)),
             {digest for digest, _ in transaction.list(blobs.KIND)},
         )
     infos = snapshotter.list()

@@ -62,6 +62,7 @@ class SystemService:
         container_rows: Callable[[], Awaitable[list[ContainerSummary]]],
         build_cache: Callable[[], Awaitable[list[BuildCacheItem]]],
         warnings: Sequence[str] = (),
+        network_drivers: Callable[[], list[str]],
         network_warnings: Callable[[], Awaitable[list[str]]],
     ) -> None:
         """``warnings`` are further ones of ``info``, about what the daemon does beside the engine."""
@@ -76,6 +77,7 @@ class SystemService:
         self._container_rows = container_rows
         self._build_cache = build_cache
         self._warnings = warnings
+        self._network_drivers = network_drivers
         self._network_warnings = network_warnings
 
     async def version(self) -> Version:
@@ -127,8 +129,8 @@ class SystemService:
             "Driver": settings.storage_driver,
             "DriverStatus": self._storage_status,
             "Plugins": {
-                "Volume": ["local"],
-                "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
+                "Volume": self._volumes.drivers(),
+                "Network": self._network_drivers(),
                 "Authorization": None,
                 "Log": ["json-file", "none"],
             },

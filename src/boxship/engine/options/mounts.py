@@ -35,7 +35,7 @@ class VolumeSource(Protocol):
         options: Mapping[str, str] = {},
         anonymous: bool = False,
     ) -> str:
-        """Return the host directory of the volume; labels and options are those of one that is made."""
+        """Return the host directory of the volume; driver ("": any), labels and options are those of one that is made."""
 
 
 class ImageTree(Protocol):
@@ -175,14 +175,14 @@ async def _bind(text: str, host: HostConfig, volumes: VolumeSource) -> ResolvedM
             f'create {source}: "{source}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
         )
-    driver = host.volume_driver or "local"
+    driver = host.volume_driver
     directory = await volumes.ensure(source, driver=driver)
     return ResolvedMount(
         type="volume",
         source=directory,
         target=target,
         name=source,
-        driver=driver,
+        driver=driver or "local",
         mode=mode or "z",
         read_only=read_only,
         propagation="",
@@ -223,7 +223,7 @@ async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | Non
             )
         case "volume":
             options = wanted.volume_options or {}
-            driver = str((options.get("DriverConfig") or {}).get("Name") or "local")
+            driver = str((options.get("DriverConfig") or {}).get("Name") or "")
             subpath = _subpath(options, where)
             name = wanted.source or new_id()
             directory = await volumes.ensure(
@@ -238,7 +238,7 @@ async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | Non
                 source=directory,
                 target=target,
                 name=name,
-                driver=driver,
+                driver=driver or "local",
                 mode="z",
                 read_only=wanted.read_only,
                 propagation="",

@@ -35,7 +35,7 @@ from boxship.engine.reconfigure.resources import apply_update
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import EngineSettings
 from boxship.engine.start import StartComposer
-from boxship.engine.volume_claims import VolumeClaims, fill
+from boxship.engine.volume_claims import VolumeClaims, fill, mounted
 from boxship.images import ImageService
 from boxship.networks import NetworkService
 from boxship.snapshots import Snapshotter
@@ -254,12 +254,13 @@ class Reconfigurer:
         if not changes.add_mounts and not changes.add_binds:
             return []
         old = container.spec
-        claims = VolumeClaims(self._volumes, container.id, held={m.name for m in old.mounts if m.type == "volume"})
+        used = {mount.name for mount in old.mounts if mount.type == "volume"}
+        claims = VolumeClaims(self._volumes, container.id, held=used)
         undo.push_async_callback(claims.undo)
         wanted = HostConfig(
             binds=changes.add_binds, mounts=changes.add_mounts, volume_driver=old.host_config.volume_driver
         )
-        added = await mounts.resolve(wanted, {}, [], claims)
+        added = claims.with_drivers(await mounts.resolve(wanted, {}, [], claims))
         taken = {mount.target for mount in old.mounts if mount not in gone}
         for mount in added:
             if mount.target in taken:
@@ -268,8 +269,12 @@ class Reconfigurer:
         await mounts.make_sources(added, self._settings.owner)
         parent = await asyncio.to_thread(self._snapshotter.parent, container.id)
         if parent is not None:
-            await asyncio.to_thread(fill, self._volumes, self._snapshotter, parent, added)
-        return added
+            await fill(self._volumes, self._snapshotter, parent, added)
+        if not container.status.alive:
+            return added
+        for name in {mount.name for mount in added if mount.type == "volume"} - used:
+            undo.callback(self._volumes.unmounted, name, container.id)
+        return await mounted(self._volumes, container.id, added)
 
     def _change_ports(
         self, container: Container, changes: ContainerChanges, ports: plan.Ports, undo: AsyncExitStack
@@ -330,6 +335,8 @@ class Reconfigurer:
         used = {mount.name for mount in container.spec.mounts if mount.type == "volume"}
         for mount in gone:
             if mount.type == "volume" and mount.name not in used:
+                if container.status.alive:
+                    self._volumes.unmounted(mount.name, container.id)
                 await self._volumes.unuse(mount.name, container.id)
 
 

@@ -15,12 +15,13 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     name: str
     options: dict[str, str] | None = None
     scope: str = "local"
+    status: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # what a plugin tells of it
     usage_data: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
 
 
 class VolumeCreate(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     name: str = ""
-    driver: str = "local"
+    driver: str = ""
     driver_opts: dict[str, str] | None = None
     labels: dict[str, str] | None = None
     cluster_volume_spec: dict[str, Any] | None = None
