@@ -8,8 +8,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 # Calls without a wrapper in the C libraries we meet. asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64); calls
 # added since 2018 have one number everywhere.
 _OWN_NUMBERS: dict[str, dict[str, int]] = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "execveat": 322},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "execveat": 281},
+    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "sched_setattr": 314, "seccomp": 317, "execveat": 322},
+    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "sched_setattr": 274, "seccomp": 277, "execveat": 281},
 }
 _SHARED_NUMBERS: dict[str, int] = {
     "open_tree": 428,

@@ -327,6 +327,7 @@ def test_a_nameserver_of_another_version_is_replaced(names: Names, monkeypatch: 
     names.attach(names.resolver(sandbox))
     names.publish(endpoint("db", "10.0.0.2"))
     old = names.pid()
+    assert os.getpriority(os.PRIO_PROCESS, old) == -10  # names are waited for
     names.leave()
     monkeypatch.setattr("boxship.engine.processes.resident.__version__", "9.9.9")
     again = Names(names.directory)
