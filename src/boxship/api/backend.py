@@ -17,6 +17,7 @@ from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
 from boxship.spec.boxship.explanation import NetworkExplanation
 from boxship.spec.boxship.referrers import Referrers
+from boxship.spec.boxship.verification import Comparison
 from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import (
@@ -32,7 +33,7 @@ from boxship.spec.docker.container import (
     TopResult,
     WaitResult,
 )
-from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
+from boxship.spec.docker.image import AttestationStatement, DeleteItem, HistoryItem, ImageInspect, ImageSummary
 from boxship.spec.docker.network import (
     NetworkConnect,
     NetworkCreate,
@@ -272,6 +273,11 @@ class Images(Protocol):
     async def inspect(self, ref: str, *, platform: str | None = None, manifests: bool = False) -> ImageInspect: ...
 
     async def history(self, ref: str, *, platform: str | None = None) -> builtins.list[HistoryItem]: ...
+
+    async def attestations(
+        self, ref: str, *, platform: str | None, types: Sequence[str], verbatim: bool
+    ) -> builtins.list[AttestationStatement]:
+        """Return what is attested about the image, of these predicate types (none: all); ``verbatim``: with the documents."""
 
     async def tag(self, ref: str, repository: str, tag: str) -> None: ...
 

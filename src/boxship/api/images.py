@@ -35,6 +35,7 @@ class ImageRoutes:
             Route("POST", "/images/prune", self.prune, Level.ADMIN, kind),
             Route("GET", "/images/{name*}/json", self.inspect, Level.READ, kind),
             Route("GET", "/images/{name*}/history", self.history, Level.READ, kind),
+            Route("GET", "/images/{name*}/attestations", self.attestations, Level.READ, kind),
             Route("GET", "/images/{name*}/get", self.save, Level.READ, kind),
             Route("POST", "/images/{name*}/push", self.push, Level.ADMIN, kind),
             Route("POST", "/images/{name*}/tag", self.tag, Level.ADMIN, kind),
@@ -64,6 +65,19 @@ class ImageRoutes:
     async def history(self, call: Call) -> web.StreamResponse:
         """GET /images/{name}/history."""
         return answers.document(await self._images.history(call.params["name"], platform=_platform(call)))
+
+    async def attestations(self, call: Call) -> web.StreamResponse:
+        """GET /images/{name}/attestations."""
+        platforms = call.query.get("platform", [])
+        if len(platforms) > 1:
+            raise InvalidInput("only one platform can be specified")
+        found = await self._images.attestations(
+            call.params["name"],
+            platform=_platform_text(platforms[0]) if platforms and platforms[0] else None,
+            types=call.query.get("type", []),
+            verbatim=call.flag("statement"),
+        )
+        return answers.document(found)
 
     async def tag(self, call: Call) -> web.StreamResponse:
         """POST /images/{name}/tag."""

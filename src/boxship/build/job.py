@@ -17,6 +17,10 @@ from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.whole import in_thread, whole
 from boxship.build import context as contexts
 from boxship.build.assembly import Assembly, StepImage
+from boxship.build.attestations import attaching
+from boxship.build.attestations.request import Wanted
+from boxship.build.attestations.request import parse as parse_attestations
+from boxship.build.context import Dockerfile
 from boxship.build.executor import Executor
 from boxship.build.frontend import Base, plan
 from boxship.build.mounts import Mounts
@@ -25,11 +29,14 @@ from boxship.build.progress import AnyEvent, Built, Checked, Planned, Pulling, R
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
+from boxship.build.squash import squash
 from boxship.images import reference as references
+from boxship.images.indexes import Origin
 from boxship.images.layers import NewImage
 from boxship.images.model import Image
 from boxship.images.service import ImageService
 from boxship.spec.docker.build import BuildOptions
+from boxship.spec.oci import digest_of
 
 if TYPE_CHECKING:
     from boxship.build.service import BuildService
@@ -55,7 +62,9 @@ class Job:
 
     async def run(self, context: AsyncIterator[bytes]) -> None:
         """Build. Raises BoxshipError; ClientGone and others that ``context`` raises."""
+        started_ns = time.time_ns()
         names = [references.parse_tagged(*split_tag(tag)) for tag in self._options.tags]
+        wanted = parse_attestations(self._options.attestations)
         async with AsyncExitStack() as stack:
             holding = ExitStack()
             stack.push_async_callback(lambda: asyncio.shield(asyncio.to_thread(holding.close)))
@@ -95,10 +104,20 @@ class Job:
             try:
                 await self._solve(planned, solver, assembly)
                 image = self._result(planned, assembly)
+                if self._options.squash:
+                    image = await in_thread(
+                        lambda: _squash(session, executor, image, assembly.image(planned.target, 0))
+                    )
+                origin = None
+                if wanted.any:
+                    rows = [executor.row(chain_id) for chain_id in image.layers]
+                    subject = attaching.Subject(image, rows, names)
+                    origin = await in_thread(lambda: self._attest(session, planned, text, subject, wanted, started_ns))
             except BaseException:
-                await whole(self._keep(session, solver, planned, assembly, None, ()))
+                await whole(self._keep(session, solver, planned, assembly, None))
                 raise
-            await whole(self._keep(session, solver, planned, assembly, image, [str(name) for name in names]))
+            made = NewImage(image.document, image.layers, [str(name) for name in names], image.parent, origin=origin)
+            await whole(self._keep(session, solver, planned, assembly, made))
         if self._unused:
             said = f"[Warning] One or more build-args [{' '.join(self._unused)}] were not consumed"
             self._say(Warned(time_ns=time.time_ns(), message=said))
@@ -150,6 +169,20 @@ class Job:
             return False
         return True
 
+    def _attest(
+        self,
+        session: Session,
+        planned: Plan,
+        text: Dockerfile,
+        subject: attaching.Subject,
+        wanted: Wanted,
+        started_ns: int,
+    ) -> Origin:
+        facts = None
+        if wanted.provenance:
+            facts = attaching.facts(session, planned, text, self._bases, subject.image.id, started_ns)
+        return attaching.attach(session.layers, subject, wanted, facts)
+
     def _result(self, planned: Plan, assembly: Assembly) -> StepImage:
         image = assembly.image(planned.target, len(planned.target.steps) - 1)
         if not image.id:
@@ -162,10 +195,9 @@ class Job:
         solver: Solver,
         planned: Plan,
         assembly: Assembly,
-        image: StepImage | None,
-        names: list[str] | tuple[()],
+        final: NewImage | None,
     ) -> None:
-        """Store the images of all steps that have a result, the names, and what the cache learnt."""
+        """Store the images of all steps that have a result, the ``final`` one, and what the cache learnt."""
         images: dict[str, NewImage] = {}
         for stage in planned.stages:
             for number in range(len(stage.steps)):
@@ -175,9 +207,10 @@ class Job:
                     break
                 if made.id and made.id not in self._bases:
                     images.setdefault(made.id, NewImage(made.document, made.layers, (), made.parent))
-        if image is not None:
-            images.pop(image.id, None)
-            images[image.id] = NewImage(image.document, image.layers, names, image.parent)
+        if final is not None:
+            id = digest_of(final.document)
+            images.pop(id, None)
+            images[id] = final
         cache = self._service.cache
         try:
             await asyncio.to_thread(session.addition.commit, list(images.values()))
@@ -252,3 +285,8 @@ class Job:
 
     def _say(self, event: AnyEvent) -> None:
         self._report(event)
+
+
+def _squash(session: Session, executor: Executor, image: StepImage, base: StepImage) -> StepImage:
+    rows = [executor.row(chain_id) for chain_id in image.layers[len(base.layers) :]]
+    return squash(session.layers, session.addition, image, base, rows, session.now_ns())

@@ -11,7 +11,8 @@ import msgspec
 
 from boxship.base.errors import BoxshipError
 from boxship.base.identity import IdentityMapping
-from boxship.build import exported, usage
+from boxship.build import comparison, exported, usage
+from boxship.build.attestations import attaching, spdx
 from boxship.build.cache import Cache
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.classic import ClassicText
@@ -25,6 +26,7 @@ from boxship.build.scratch import Scratch
 from boxship.build.secrets import SecretFiles
 from boxship.images import ImageService
 from boxship.images.progress import stream
+from boxship.spec.boxship.verification import Comparison
 from boxship.spec.docker.build import BuildCacheItem, BuildOptions
 from boxship.store import Store
 
@@ -32,6 +34,12 @@ log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 Emit = Callable[[str, str, str, Mapping[str, str]], None]
+
+
+class _Predicate(msgspec.Struct, frozen=True):
+    """What a statement says, verbatim."""
+
+    predicate: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class BuildService:

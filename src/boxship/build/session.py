@@ -40,6 +40,7 @@ class Session:
         self.report = report
         self.identity = identity
         self.contexts: dict[str, Tree] = {}
+        self.fetched: dict[str, str] = {}  # by vertex: digest of a download, commit of a repository, "algorithm:value"
         self.image_below: Callable[[str], Image] = _unknown
         self.step_of: Callable[[str], tuple[ImageConfig, str] | None] = lambda _: (
             None

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from boxship.base.errors import InvalidInput, NotSupported, SystemFailure
 from boxship.base.whole import in_thread
-from boxship.build.files import Archive, Directory, Tree
+from boxship.build.files import Archive, Directory
 from boxship.build.files.node import clean
 from boxship.build.graph import Download, Git
 from boxship.build.scratch import Scratch
@@ -41,13 +41,21 @@ _GIT = (
 )  # fmt: skip
 
 
-def fetch(source: Download | Git, scratch: Scratch) -> AbstractAsyncContextManager[Tree]:
+class Checkout(Directory):
+    """The files of a repository at the ``commit`` with this hash."""
+
+    def __init__(self, root_fd: int, commit: str) -> None:
+        super().__init__(root_fd)
+        self.commit = commit
+
+
+def fetch(source: Download | Git, scratch: Scratch) -> AbstractAsyncContextManager[Archive | Checkout]:
     """Give the files of a source for the time of the ``async with``. Raises SystemFailure, InvalidInput, NotSupported."""
     return download(source, scratch) if isinstance(source, Download) else checkout(source, scratch)
 
 
 @contextlib.asynccontextmanager
-async def download(source: Download, scratch: Scratch) -> AsyncIterator[Tree]:
+async def download(source: Download, scratch: Scratch) -> AsyncIterator[Archive]:
     """Give a tree of one file, 0600, with the time that the server says."""
     archive = Archive(scratch.space())
     try:
@@ -100,12 +108,12 @@ def _time_ns(text: str) -> int:
 
 
 @contextlib.asynccontextmanager
-async def checkout(source: Git, scratch: Scratch) -> AsyncIterator[Tree]:
+async def checkout(source: Git, scratch: Scratch) -> AsyncIterator[Checkout]:
     """Give the files of a repository at a branch, tag or commit."""
     place = scratch.place()
     try:
         await in_thread(lambda: os.mkdir(place, 0o700))
-        await _clone(source, place)
+        commit = await _clone(source, place)
         with contextlib.ExitStack() as stack:
             root_fd = tree.open_root(os.path.join(place, "checkout"))
             stack.callback(os.close, root_fd)
@@ -114,7 +122,7 @@ async def checkout(source: Git, scratch: Scratch) -> AsyncIterator[Tree]:
             if source.directory:
                 root_fd = _inside(root_fd, source.directory)
                 stack.callback(os.close, root_fd)
-            yield Directory(root_fd)
+            yield Checkout(root_fd, commit)
     finally:
         await asyncio.shield(asyncio.to_thread(scratch.remove, place))
 
@@ -131,7 +139,8 @@ def _inside(root_fd: int, directory: str) -> int:
         raise InvalidInput(f"error setting target path: {directory}: {os.strerror(exc.errno or 0).lower()}") from exc
 
 
-async def _clone(source: Git, place: str) -> None:
+async def _clone(source: Git, place: str) -> str:
+    """Check the repository out below ``place``; return the commit."""
     if not _GIT_URL.fullmatch(source.url):
         raise InvalidInput(f"invalid git URL {source.url!r}")
     if source.ref and not _REF.fullmatch(source.ref):
@@ -149,13 +158,13 @@ async def _clone(source: Git, place: str) -> None:
         await _git(place, "-C", target, "fetch", "--quiet", "--tags", "origin")
         commit = wanted if re.fullmatch("[0-9a-f]{7,64}", wanted) else f"origin/{wanted}"
     await _git(place, "-C", target, "checkout", "--quiet", "--detach", commit, "--")
-    if source.checksum:
-        found = (await _git(place, "-C", target, "rev-parse", "HEAD")).strip()
-        if not found.startswith(source.checksum):
-            raise InvalidInput(f"expected checksum to match {source.checksum}, got {found}")
+    found = (await _git(place, "-C", target, "rev-parse", "HEAD")).strip()
+    if not found.startswith(source.checksum):
+        raise InvalidInput(f"expected checksum to match {source.checksum}, got {found}")
     submodules = ("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     if os.path.isfile(os.path.join(target, ".gitmodules")):
         await _git(place, "-C", target, *submodules)
+    return found
 
 
 async def _git(place: str, *words: str) -> str:

@@ -2,9 +2,11 @@
 
 Theory of operation. A name of kind ``image`` means one image, as ever. When a platform was asked for by name (``pull`` or
 ``load`` with ``--platform``), the name also gets the kind ``index``: it means the *index* row of that digest, whose
-*members* are the index's manifests that are here, each with its image. All members stay as long as the row has a name; a
+*members* are the index's manifests that are here, each with its image. So it is, too, with an index of one image and what
+is attested about it, whatever was asked for. All members stay as long as the row has a name; a
 member without a name of its own is no untagged image. The name itself means the member for this host, else the one that
-was asked for last. Index, manifests and attestations are kept as blobs, byte for byte, so that they leave with the digests
+was asked for last. A build with attestations makes an index too; one that gives no name makes one without a name, which
+goes with its image. Index, manifests and attestations are kept as blobs, byte for byte, so that they leave with the digests
 that they came with.
 """
 
@@ -17,11 +19,15 @@ import msgspec
 
 from boxship.images import platform as platforms
 from boxship.images.model import IMAGE, decode_image
-from boxship.spec.oci import Descriptor, Platform
+from boxship.spec.oci import Descriptor, Index, Platform
 from boxship.store import ReadTransaction, Transaction
 
 INDEX = "index"  # kind of rows, by the index's digest, and of names: normalised references
 ATTESTED = "vnd.docker.reference.digest"  # annotation of an attestation: the manifest that it is about
+REFERENCE_TYPE = "vnd.docker.reference.type"
+ATTESTATION = "attestation-manifest"  # the one reference type that there is
+IN_TOTO = "application/vnd.in-toto+json"  # media type of a statement
+PREDICATE_TYPE = "in-toto.io/predicate-type"  # annotation of a statement
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,13 @@ def choose(members: Sequence[Member], wanted: Platform) -> Member | None:
     return next((member for member in members if found is not None and member.image == found.digest), None)
 
 
+def alone(index: Index) -> Descriptor | None:
+    """Return the one image of an index that has nothing else but what is attested about it; None for another index."""
+    attested = [one for one in index.manifests if ATTESTED in (one.annotations or {})]
+    images = [one for one in index.manifests if one not in attested]
+    return images[0] if attested and len(images) == 1 else None
+
+
 def name_image(transaction: Transaction, name: str, id: str, origin: Origin | None) -> str:
     """Tell which image the name shall mean now that ``id`` came under it, and let it mean the right index.
 
@@ -103,6 +116,27 @@ def name_image(transaction: Transaction, name: str, id: str, origin: Origin | No
     transaction.claim(INDEX, name, origin.digest)
     preferred = choose(members, platforms.host())
     return preferred.image if preferred is not None else id
+
+
+def keep_nameless(transaction: Transaction, id: str, origin: Origin) -> None:
+    """Keep the index of an image that came without a name, in place of an earlier one."""
+    for digest in nameless(transaction, id):
+        if digest != origin.digest:
+            transaction.delete(INDEX, digest)
+    row = get(transaction, origin.digest) or IndexRow(members=())
+    members = {member.manifest: member for member in (*row.members, *origin.members)}
+    transaction.put(INDEX, origin.digest, encode(IndexRow(members=tuple(members.values()))))
+
+
+def nameless(transaction: ReadTransaction, id: str) -> list[str]:
+    """Return the digests of the indexes without a name that the image is a member of."""
+    return [digest for digest in holders(transaction, id) if not transaction.names_of(INDEX, digest)]
+
+
+def holders(transaction: ReadTransaction, id: str) -> list[str]:
+    """Return the digests of all indexes that the image is a member of."""
+    rows = ((digest, decode_index(document)) for digest, document in transaction.list(INDEX))
+    return sorted(digest for digest, row in rows if any(member.image == id for member in row.images))
 
 
 def _beside(transaction: ReadTransaction, name: str, origin: Origin) -> Iterator[Member]:
@@ -137,8 +171,8 @@ def names_of_variants(transaction: ReadTransaction) -> dict[str, list[str]]:
         names.setdefault(digest, []).append(name)
     found: dict[str, list[str]] = {}
     for digest, document in transaction.list(INDEX):
-        for member in decode_index(document).images:
-            found.setdefault(member.image, []).extend(names.get(digest, ()))
+        for member in decode_index(document).images if digest in names else ():
+            found.setdefault(member.image, []).extend(names[digest])
     return found
 
 

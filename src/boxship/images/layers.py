@@ -576,6 +576,8 @@ def _put_image(transaction: Transaction, image: NewImage, now_ns: int) -> dict[s
     if image.names:
         row = msgspec.structs.replace(row, tagged_ns=now_ns)
     transaction.put(IMAGE, id, encode(row))
+    if image.origin is not None and image.origin.members and not image.names:
+        indexes.keep_nameless(transaction, id, image.origin)
     moved = {}
     for name in image.names:
         meant = indexes.name_image(transaction, name, id, image.origin)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from boxship.base.errors import InvalidInput
 from boxship.images import legacy, platform, reference
 from boxship.images.feed import Report
-from boxship.images.indexes import ATTESTED, Member, Origin
+from boxship.images.indexes import ATTESTED, Member, Origin, alone
 from boxship.images.layers import LEASE, Addition, Arrival, InvalidLayer, LayerStore, NewImage, failures, next_chain_id
 from boxship.images.progress import Meter
 from boxship.images.spool import Arrive, Spool
@@ -131,6 +131,22 @@ class _Loader:
             self._check_count(config, len(paths))
             chain = self._stack(config, [(path, None) for path in paths])
             found.append(NewImage(document, chain, [_tagged(name) for name in item.repo_tags or ()]))
+        origins = self._attested() if "index.json" in self._spool else {}
+        return [image._replace(origin=origins.get(digest_of(image.document))) for image in found]
+
+    def _attested(self) -> dict[str, Origin]:
+        """Return the indexes of one image and what is attested about it that the archive has too, by the image's id."""
+        try:
+            layout = parse_manifest(self._spool.document("index.json"))
+            found = {}
+            for descriptor in layout.manifests if isinstance(layout, Index) else ():
+                index = parse_manifest(self.document(descriptor)) if self._has_blob(descriptor) else None
+                one = alone(index) if isinstance(index, Index) else None
+                manifest = parse_manifest(self.document(one)) if one is not None and self._has_blob(one) else None
+                if isinstance(index, Index) and one is not None and isinstance(manifest, Manifest):
+                    found[manifest.config.digest] = self._origin(manifest.config.digest, descriptor, index, one)
+        except InvalidInput:
+            return {}  # what older engines never look at must not keep an image out
         return found
 
     # OCI image layout
@@ -180,21 +196,31 @@ class _Loader:
         return [] if image is None else [image]
 
     def _has(self, descriptor: Descriptor) -> bool:
-        return descriptor.platform is None or _blob_path(descriptor) in self._spool
+        return descriptor.platform is None or self._has_blob(descriptor)
+
+    def _has_blob(self, descriptor: Descriptor) -> bool:
+        return _blob_path(descriptor) in self._spool
 
     def _beside(self, image: NewImage, descriptor: Descriptor, index: Index, chosen: Descriptor) -> NewImage:
-        """Return the image as a member of the index, if a platform was asked for, and keep the documents for it."""
-        if self._wanted is None or image.origin is not None:
+        """Return the image as a member of the index, if a platform was asked for or it is alone there.
+
+        The documents for it are kept.
+        """
+        if image.origin is not None or (self._wanted is None and alone(index) != chosen):
             return image
+        return image._replace(origin=self._origin(digest_of(image.document), descriptor, index, chosen))
+
+    def _origin(self, image: str, descriptor: Descriptor, index: Index, chosen: Descriptor) -> Origin:
+        """Keep the documents of one image of an index."""
         self.kept |= {descriptor.digest: descriptor, chosen.digest: chosen}
-        member = Member(manifest=chosen.digest, image=digest_of(image.document), platform=chosen.platform or Platform())
+        member = Member(manifest=chosen.digest, image=image, platform=chosen.platform or Platform())
         attestations = [
             found
             for one in index.manifests
-            if (one.annotations or {}).get(ATTESTED) == chosen.digest and _blob_path(one) in self._spool
+            if (one.annotations or {}).get(ATTESTED) == chosen.digest and self._has_blob(one)
             for found in self._attestation(one)
         ]
-        return image._replace(origin=Origin(descriptor.digest, index.manifests, [member, *attestations]))
+        return Origin(descriptor.digest, index.manifests, [member, *attestations])
 
     def _attestation(self, descriptor: Descriptor) -> list[Member]:
         """Keep a small attestation's documents; return it as a member, or nothing when it is not whole or large."""

@@ -22,7 +22,7 @@ from boxship.images import platform as platforms
 from boxship.images import progress
 from boxship.images.downloads import Downloads
 from boxship.images.feed import Message, Report
-from boxship.images.indexes import ATTESTED, Member, Origin
+from boxship.images.indexes import ATTESTED, Member, Origin, alone
 from boxship.images.layers import LEASE, Addition, LayerStore, NewImage, next_chain_id
 from boxship.images.model import IMAGE, decode_image
 from boxship.images.reference import Reference
@@ -177,7 +177,7 @@ class Puller:
         if not isinstance(top, Index):
             return None
         chosen = next((one for one in top.manifests if one.digest == manifest[0].digest), None)
-        if not keep or chosen is None:
+        if chosen is None or not (keep or alone(top) == chosen):
             return Origin(resolved.digest, top.manifests), ()
         image = manifest[1].config.digest
         members = [Member(manifest=chosen.digest, image=image, platform=chosen.platform or Platform())]

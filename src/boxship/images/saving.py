@@ -56,7 +56,8 @@ def select(transaction: ReadTransaction, refs: Sequence[str], wanted: Platform |
         else:
             names = _tags_of(transaction, ref) or {}
             if not names:
-                chosen.setdefault((id, ""), [])
+                own = indexes.nameless(transaction, id) if wanted is None else []
+                chosen.setdefault((id, own[0] if own else ""), [])
         for name, holder in names.items():
             if wanted is not None:
                 holder = find_variant(transaction, reference.parse(name).familiar, wanted)

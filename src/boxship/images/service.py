@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -17,8 +17,20 @@ import msgspec
 from boxship.base import clock
 from boxship.base.errors import Conflict, NotFound
 from boxship.content import ContentStore
+from boxship.images import (
+    attested,
+    describe,
+    feed,
+    hello,
+    importing,
+    indexes,
+    listing,
+    loading,
+    progress,
+    reference,
+    saving,
+)
 from boxship.images import changes as instructions
-from boxship.images import describe, feed, hello, importing, indexes, listing, loading, progress, reference, saving
 from boxship.images import platform as platforms
 from boxship.images.catalog import Catalog, find, means_id, stored_name
 from boxship.images.deletion import Deletion, Emit
@@ -38,7 +50,7 @@ from boxship.registry.client.credentials import from_header
 from boxship.registry.client.hosts import Credentials, RegistrySettings
 from boxship.snapshots.snapshotter import Snapshotter
 from boxship.spec.docker.container import ContainerConfig, GraphDriver
-from boxship.spec.docker.image import DeleteItem, HistoryItem, ImageInspect, ImageSummary
+from boxship.spec.docker.image import AttestationStatement, DeleteItem, HistoryItem, ImageInspect, ImageSummary
 from boxship.spec.oci import digest_of
 from boxship.store import Store, Transaction
 
@@ -46,6 +58,7 @@ from boxship.store import Store, Transaction
 Rows = list[ImageSummary]
 Steps = list[HistoryItem]
 Removed = list[DeleteItem]
+Attested = list[AttestationStatement]
 Ids = list[str]
 Outcomes = list[loading.Outcome]
 
@@ -140,6 +153,24 @@ class ImageService:
         """Return how the image came to be, newest step first. Raises NoSuchImage, NotFound as ``inspect``."""
         image = self._variant(ref, platform)
         return describe.history(image, self._catalog.layer_sizes(image), self._parent)
+
+    async def statements(
+        self, ref: str, *, platform: str | None = None, types: Collection[str] = ()
+    ) -> Sequence[attested.Statement]:
+        """Return what is attested about the image, of these predicate types (none: all). Raises NoSuchImage, NotFound."""
+        wanted = platforms.parse(platform) if platform else None
+        return await asyncio.to_thread(attested.statements, self._store, self.layers.content, ref, wanted, types)
+
+    async def attestations(self, ref: str, *, platform: str | None, types: Collection[str], verbatim: bool) -> Attested:
+        """Return the rows of GET /images/{name}/attestations; ``verbatim`` with the statements themselves."""
+        return [
+            AttestationStatement(
+                descriptor=found.descriptor,
+                predicate_type=found.predicate_type,
+                statement=msgspec.Raw(found.data) if verbatim else msgspec.UNSET,
+            )
+            for found in await self.statements(ref, platform=platform, types=types)
+        ]
 
     # names and removal
 

@@ -37,6 +37,14 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     for_: str = field(name="For")  # digest of the manifest that it is about
 
 
+class AttestationStatement(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One row of GET /images/{name}/attestations; ``statement`` is in-toto's document, as it was attached."""
+
+    descriptor: Descriptor
+    predicate_type: str
+    statement: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 class ManifestSummary(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """One manifest of an image (since API 1.47)."""
 
