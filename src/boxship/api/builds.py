@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -20,7 +18,10 @@ from boxship.http.server import while_connected
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import Ulimit
 
-SECRETS = "X-Boxship-Secrets"  # a header, since queries are logged
+SECRETS = "X-Boxship-Secrets"  # how many bytes of the body are the secrets, which come before the context
+
+_SECRETS_LARGEST = 16 * 1024 * 1024  # bytes, of all together
+_SECRET_LARGEST = 500 * 1024  # bytes of one
 
 
 class BuildRoutes:
@@ -43,14 +44,16 @@ class BuildRoutes:
 
     async def build(self, call: Call) -> web.StreamResponse:
         """POST /build."""
-        options, auths = parse(call), call.request.headers.get("X-Registry-Config")
-        return await _stream(call, self._builds.build(options, _body(call), auths))
+        auths = call.request.headers.get("X-Registry-Config")
+        options, context = await _begun(call, parse(call))
+        return await _stream(call, self._builds.build(options, context, auths))
 
     async def events(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build: as POST /build, with the events of docs/build.md, one a line."""
-        options, auths = parse(call), call.request.headers.get("X-Registry-Config")
-        options = msgspec.structs.replace(options, check=call.flag("check"), debug=call.flag("debug"))
-        return await _stream(call, self._builds.events(options, _body(call), auths))
+        auths = call.request.headers.get("X-Registry-Config")
+        asked = msgspec.structs.replace(parse(call), check=call.flag("check"), debug=call.flag("debug"))
+        options, context = await _begun(call, asked)
+        return await _stream(call, self._builds.events(options, context, auths))
 
     async def shell(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build/stopped/{step}/shell, with ``h`` and ``w`` of the terminal."""
@@ -111,19 +114,45 @@ def parse(call: Call) -> BuildOptions:
         platform=call.text("platform"),
         target=call.text("target"),
         build_contexts=_json(call, "buildcontexts", dict[str, str], {}),
-        secrets=_secrets(call.request.headers.get(SECRETS, "")),
         ssh=_json(call, "ssh", dict[str, str], {}),
     )
 
 
-def _secrets(header: str) -> dict[str, bytes]:
-    """Return what ``RUN --mount=type=secret`` may show: base64 of a JSON object, ids to values in base64."""
-    if not header:
-        return {}
+async def _begun(call: Call, options: BuildOptions) -> tuple[BuildOptions, AsyncIterator[bytes]]:
+    """Take the secrets off the beginning of the body; return the options with them, and the context. Raises InvalidInput."""
+    text = call.request.headers.get(SECRETS, "")
+    body = upload(call)
+    if not text:
+        return options, body
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) > _SECRETS_LARGEST:
+        raise InvalidInput(f"the header {SECRETS} is no number of bytes up to {_SECRETS_LARGEST}")
+    length, received = int(text), bytearray()
+    while len(received) < length:
+        piece = await anext(body, b"")
+        if not piece:
+            raise InvalidInput("the body ended before its secrets did")
+        received += piece
+    secrets = _secrets(bytes(received[:length]))
+    return msgspec.structs.replace(options, secrets=secrets), _after(bytes(received[length:]), body)
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
+def _secrets(document: bytes) -> dict[str, bytes]:
+    """Return what ``RUN --mount=type=secret`` may show: a JSON object, ids to values in base64. Raises InvalidInput."""
     try:
-        return msgspec.json.decode(b64decode(header, validate=True), type=dict[str, bytes])
-    except (binascii.Error, msgspec.DecodeError, RecursionError) as exc:
-        raise InvalidInput(f"the header {SECRETS} is not base64 of a JSON object") from exc
+        secrets = msgspec.json.decode(document, type=dict[str, bytes])
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise InvalidInput("the secrets are not a JSON object of texts in base64") from exc
+    for id, value in secrets.items():
+        if len(value) > _SECRET_LARGEST:
+            raise InvalidInput(f"secret {id} too big. max size 500KB")
+    return secrets
 
 
 def _json(call: Call, name: str, model: type[Any], default: Any) -> Any:
@@ -134,10 +163,6 @@ def _json(call: Call, name: str, model: type[Any], default: Any) -> Any:
         return msgspec.json.decode(text, type=model)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
         raise InvalidInput(f"error reading {name}: {exc}") from exc
-
-
-def _body(call: Call) -> AsyncIterator[bytes]:
-    return upload(call)
 
 
 async def _stream(call: Call, messages: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:

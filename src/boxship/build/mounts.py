@@ -4,7 +4,7 @@ bind    a private copy of the part of a context or stage: nobody can change it m
 cache   a directory of ours that outlives the build; the path inside it is looked up when it is mounted, inside it
 secret  a file in memory that is never swapped (ramfs), in a directory that nobody but root can enter
 tmpfs   memory
-ssh     the socket of an agent
+ssh     a socket that leads to an agent, see ``agents``
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from boxship.base.errors import InvalidInput
 from boxship.base.whole import in_thread
+from boxship.build import agents
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.copying import CopyFailed, LayerWriter, Selection
 from boxship.build.files import Directory, Kind, Tree
@@ -78,7 +79,8 @@ class Mounts:
                 async with self._secret(mount) as mounted:
                     yield mounted
             case "ssh":
-                yield await in_thread(lambda: self._ssh(mount))
+                async with self._ssh(mount) as mounted:
+                    yield mounted
 
     @contextlib.asynccontextmanager
     async def _bind(self, mount: Mount, others: Sequence[Value]) -> AsyncIterator[StepMount]:
@@ -96,9 +98,7 @@ class Mounts:
             if mount.input >= 0:
                 _Opened(self._session, mount, others).copy(path)
 
-        identity = self._session.identity
-        owner = (mount.uid, mount.gid) if identity is None else identity.to_host(mount.uid, mount.gid)
-        mode = 0o755 if mount.mode is None else mount.mode
+        mode, owner = 0o755 if mount.mode is None else mount.mode, self._owner(mount)
         async with self._caches.use(mount.id or mount.target, mount.sharing, mode=mode, owner=owner, seed=seed) as path:
             subpath = clean(mount.source) if mount.input < 0 else ""
             yield StepMount(type="bind", target=mount.target, source=path, subpath=subpath, read_only=mount.read_only)
@@ -120,25 +120,29 @@ class Mounts:
         if not mount.target:
             yield Mounted(None, env)
             return
-        identity = self._session.identity
-        owner = (mount.uid, mount.gid) if identity is None else identity.to_host(mount.uid, mount.gid)
-        async with self._secrets.file(value, mode=0o400 if mount.mode is None else mount.mode, owner=owner) as path:
+        mode = 0o400 if mount.mode is None else mount.mode
+        async with self._secrets.file(value, mode=mode, owner=self._owner(mount)) as path:
             yield Mounted(StepMount(type="bind", target=mount.target, source=path, read_only=True), env)
 
-    def _ssh(self, mount: Mount) -> Mounted:
+    @contextlib.asynccontextmanager
+    async def _ssh(self, mount: Mount) -> AsyncIterator[Mounted]:
         path = self._session.options.ssh.get(mount.id or "default")
         if path is None:
             if mount.required:
                 raise InvalidInput(f"unset ssh forward key {mount.id or 'default'}")
-            return Mounted(None)
-        try:
-            usable = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError:
-            usable = False
-        if not usable:
+            yield Mounted(None)
+            return
+        if not await in_thread(lambda: _is_socket(path)):
             raise InvalidInput(f"ssh {mount.id or 'default'}: {path} is no socket of an agent on the engine's host")
         target = mount.target or "/run/buildkit/ssh_agent.0"
-        return Mounted(StepMount(type="bind", target=target, source=path), (f"SSH_AUTH_SOCK={target}",))
+        mode = 0o600 if mount.mode is None else mount.mode
+        async with agents.forwarded(path, self._session.scratch, mode=mode, owner=self._owner(mount)) as source:
+            yield Mounted(StepMount(type="bind", target=target, source=source), (f"SSH_AUTH_SOCK={target}",))
+
+    def _owner(self, mount: Mount) -> tuple[int, int]:
+        """Return uid and gid on the host of what a mount shows."""
+        identity = self._session.identity
+        return (mount.uid, mount.gid) if identity is None else identity.to_host(mount.uid, mount.gid)
 
 
 class _Opened:
@@ -184,6 +188,13 @@ class _Opened:
             raise CopyFailed(f"RUN failed: stat {self._path}: file does not exist")
         with self._session.layers.snapshotter.view(self._value.top) as root_fd:
             return work(Directory(root_fd, self._session.identity))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _copied(opened: _Opened, place: str) -> str:

@@ -45,13 +45,12 @@ class SecretFiles:
             os.mkdir(place, 0o700)
             mount.mount("ramfs", place, "ramfs", _FLAGS, "mode=700")
             path = os.path.join(place, "secret")
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, value)
-                os.fchown(fd, *owner)
-                os.fchmod(fd, mode)
-            finally:
-                os.close(fd)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", 0) as file:
+                rest = memoryview(value)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fchown(file.fileno(), *owner)
+                os.fchmod(file.fileno(), mode)
         except OSError as exc:
             raise SystemFailure(f"can't keep a secret in memory: {exc.strerror}") from exc
         return path

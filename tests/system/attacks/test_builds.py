@@ -33,9 +33,10 @@ def engine() -> Iterator[Engine]:
 
 
 def _build(
-    engine: Engine, dockerfile: str, *, links: dict[str, str] | None = None, headers: dict[str, str] | None = None
+    engine: Engine, dockerfile: str, *, links: dict[str, str] | None = None, secrets: dict[str, bytes] | None = None
 ) -> list[dict[str, Any]]:
     """Build and return the messages."""
+    before = json.dumps({id: base64.b64encode(value).decode() for id, value in (secrets or {}).items()}).encode()
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         entry = tarfile.TarInfo("Dockerfile")
@@ -50,8 +51,8 @@ def _build(
     connection.sock.settimeout(120)
     connection.sock.connect(str(engine.socket))
     try:
-        fixed = {"Content-Type": "application/x-tar"}
-        connection.request("POST", "/build?nocache=1&forcerm=1", archive.getvalue(), {**fixed, **(headers or {})})
+        headers = {"Content-Type": "application/x-tar", "X-Boxship-Secrets": str(len(before))}
+        connection.request("POST", "/build?nocache=1&forcerm=1", before + archive.getvalue(), headers)
         answer = connection.getresponse().read().decode()
     finally:
         connection.close()
@@ -145,7 +146,6 @@ def test_b5_a_repository_is_no_option_and_no_command(engine: Engine, remote: str
 
 def test_b6_a_secret_is_nowhere_but_in_the_step(engine: Engine) -> None:
     value = b"s3cr3t-" + b"0123456789abcdef" * 2
-    header = base64.b64encode(json.dumps({"token": base64.b64encode(value).decode()}).encode()).decode()
     dockerfile = (
         "FROM busybox\n"
         "RUN --mount=type=secret,id=token wc -c < /run/secrets/token; ls -l /run/secrets\n"
@@ -153,7 +153,7 @@ def test_b6_a_secret_is_nowhere_but_in_the_step(engine: Engine) -> None:
         "RUN test ! -s /run/secrets/token\n"
     )
 
-    messages = _build(engine, dockerfile, headers={"X-Boxship-Secrets": header})
+    messages = _build(engine, dockerfile, secrets={"token": value})
 
     assert "error" not in messages[-1], _error(messages)
     assert _said(messages).count(f"{len(value)}\n") == 2

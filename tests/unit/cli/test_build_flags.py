@@ -12,12 +12,12 @@ import pytest
 from boxship.cli.building.checking import checked, report
 from boxship.cli.building.outputs import parse_outputs
 from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
-from boxship.cli.building.secrets import secrets_header, sockets
+from boxship.cli.building.secrets import agents, secrets_document
 from boxship.cli.command import ExitError
 
 
 def values(*items: str) -> dict[str, bytes]:
-    document = json.loads(base64.b64decode(secrets_header(items)))
+    document = json.loads(secrets_document(items))
     return {id: base64.b64decode(value) for id, value in document.items()}
 
 
@@ -45,8 +45,22 @@ def test_a_secret_is_a_file_or_a_variable(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_wrong_secret_is_explained(item: str, words: str) -> None:
     with pytest.raises(ExitError) as raised:
-        secrets_header([item])
+        secrets_document([item])
     assert words in raised.value.text
+
+
+def test_a_secret_has_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 512_000)
+    assert len(values(f"id=a,src={tmp_path}/f")["a"]) == 512_000
+    (tmp_path / "f").write_bytes(b"x" * 512_001)
+    with pytest.raises(ExitError) as raised:
+        secrets_document([f"id=a,src={tmp_path}/f"])
+    assert raised.value.text == "secret a too big. max size 500KB"
+
+
+def sockets(items: list[str]) -> dict[str, str]:
+    with agents(items) as found:
+        return found
 
 
 def test_an_agent_is_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +71,9 @@ def test_an_agent_is_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("SSH_AUTH_SOCK", str(place))
         assert sockets(["default", f"other={place}"]) == {"default": str(place), "other": str(place)}
     for item, words in (
-        (f"default={key}", "keys in files"),
-        (f"a={key},{key}", "keys in files"),
-        ("a=/x/y", "no socket"),
+        (f"default={key}", f"failed to parse {key}: it is no private key"),
+        (f"a={key},{place}", "only a single socket is allowed"),
+        ("a=/x/y", "failed to open /x/y: no such file or directory"),
     ):
         with pytest.raises(ExitError) as raised:
             sockets([item])

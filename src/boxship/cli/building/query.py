@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from boxship.cli.building.places import cache_sources, check_cache_targets
-from boxship.cli.building.secrets import sockets
 from boxship.cli.command import ExitError
 from boxship.cli.options.document import pairs, ulimits
 from boxship.client import jsontext
@@ -44,11 +43,13 @@ def build_query(
     remote: str,
     names: Sequence[str] = (),
     contexts: Mapping[str, str] = _NONE,
+    ssh: Mapping[str, str] = _NONE,
     is_local: bool = True,
 ) -> str:
     """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat.
 
-    ``names`` are more names for the image; ``contexts`` are images and names in the archive by name; ``is_local``: the engine is on this host. Raises ExitError.
+    ``names`` are more names for the image; ``contexts`` are images and names in the archive by name; ``ssh`` are sockets of agents by id;
+    ``is_local``: the engine is on this host. Raises ExitError.
     """
     found: list[tuple[str, str]] = [("version", "1")]
     found.extend(("t", tag) for tag in (*values.many("tag"), *names))
@@ -76,10 +77,10 @@ def build_query(
         found.append(("cachefrom", jsontext.dumps(sources)))
     if contexts:
         found.append(("buildcontexts", jsontext.dumps(dict(contexts))))
-    if values.many("ssh"):
+    if ssh:
         if not is_local:
             raise ExitError("--ssh needs an engine on this host: the agent's socket is shown to its containers")
-        found.append(("ssh", jsontext.dumps(sockets(values.many("ssh")))))
+        found.append(("ssh", jsontext.dumps(dict(ssh))))
     if values.many("no-cache-filter"):
         found.append(("nocachefilter", jsontext.dumps(values.many("no-cache-filter"))))
     if values.many("ulimit"):

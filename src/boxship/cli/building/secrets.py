@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from binascii import b2a_base64
+from contextlib import ExitStack, contextmanager
 
 from boxship.cli import csvfields
 from boxship.cli.command import ExitError
@@ -11,39 +12,44 @@ from boxship.client import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-HEADER = "X-Boxship-Secrets"  # never a query: those are logged
-LARGEST = 180_000  # bytes of the header; the engine takes a few more
+HEADER = "X-Boxship-Secrets"  # how many bytes of the body are the secrets, which come before the context
+LARGEST = 500 * 1024  # bytes of one secret, as in BuildKit
 
 
-def secrets_header(items: Sequence[str]) -> str:
-    """Return the header that carries the secrets of ``--secret``: base64 of a JSON object, ids to values in base64.
+def secrets_document(items: Sequence[str]) -> bytes:
+    """Return what ``--secret`` asks for as the engine takes it: a JSON object, ids to values in base64. Raises ExitError."""
+    values = dict(_secret(item) for item in items)
+    text = jsontext.dumps({id: b2a_base64(value, newline=False).decode() for id, value in values.items()})
+    return text.encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def agents(items: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Give the sockets of agents that ``--ssh`` names, by id; keys in files have an agent of their own meanwhile.
 
     Raises ExitError.
     """
-    values = dict(_secret(item) for item in items)
-    text = jsontext.dumps({id: b2a_base64(value, newline=False).decode() for id, value in values.items()})
-    header = b2a_base64(text.encode("utf-8", "surrogateescape"), newline=False).decode()
-    if len(header) > LARGEST:
-        raise ExitError(f"the secrets are too big: all together may have about {LARGEST * 9 // 16 // 1000} kB")
-    return header
-
-
-def sockets(items: Sequence[str]) -> dict[str, str]:
-    """Return the sockets of agents that ``--ssh`` names, by id. Raises ExitError."""
     found: dict[str, str] = {}
-    for item in items:
-        id, equals, given = item.partition("=")
-        path = given if equals else os.environ.get("SSH_AUTH_SOCK", "")
-        if not path:
-            raise ExitError(f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set (--ssh {item})")
-        if "," in path or (os.path.exists(path) and not _is_socket(path)):
-            raise ExitError(f"--ssh {item}: keys in files are not supported, add them to an agent and name its socket")
-        if not _is_socket(path):
-            raise ExitError(f"--ssh {item}: {path} is no socket of an agent")
-        found[id] = os.path.abspath(path)
-    return found
+    with ExitStack() as stack:
+        for item in items:
+            id, equals, given = item.partition("=")
+            path = given if equals else os.environ.get("SSH_AUTH_SOCK", "")
+            if not path:
+                raise ExitError(f"invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set (--ssh {item})")
+            paths = path.split(",")
+            if any(map(_is_socket, paths)):
+                if len(paths) > 1:
+                    raise ExitError(f"--ssh {item}: only a single socket is allowed")
+                found[id] = os.path.abspath(path)
+            elif not equals:
+                raise ExitError(f"--ssh {item}: {path} is no socket of an agent")
+            else:
+                from boxship.cli.building import agent
+
+                found[id] = stack.enter_context(agent.serving([agent.load(each) for each in paths]))
+        yield found
 
 
 def _is_socket(path: str) -> bool:
@@ -96,5 +102,5 @@ def _file(id: str, path: str) -> bytes:
     except OSError as exc:
         raise ExitError(f"failed to read secret {id}: {path}: {(exc.strerror or '').lower()}") from exc
     if len(value) > LARGEST:
-        raise ExitError(f"secret {id} is too big: all together may have about {LARGEST * 9 // 16 // 1000} kB")
+        raise ExitError(f"secret {id} too big. max size 500KB")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from time import monotonic
 
 from boxship.cli.building.context import open_context
@@ -10,7 +11,7 @@ from boxship.cli.building.flags import FLAGS
 from boxship.cli.building.outputs import Output, parse_outputs, push, write_output
 from boxship.cli.building.places import in_archive, named_contexts
 from boxship.cli.building.query import build_query
-from boxship.cli.building.secrets import HEADER, secrets_header
+from boxship.cli.building.secrets import HEADER, agents, secrets_document
 from boxship.cli.command import STDERR, STDOUT, Command, ExitError, write
 from boxship.cli.credentials import registry_config
 from boxship.cli.flags import parse_bool
@@ -48,18 +49,21 @@ def run(session: Session, values: Values) -> int:
             os.unlink(iidfile)  # an old id must not be taken for this build's
         except OSError as exc:
             raise ExitError(f"removing image ID file: {exc.strerror}") from exc
-    while True:
-        debugger = _debugger(session, values, is_wanted=not classic and not only_check)
-        query, headers, body = _request(session, values, [name for each in outputs for name in each.names])
-        if only_check:
-            return _check(session, query, headers, body)
-        if classic:
-            identity, named = _classic(session, query, headers, body, quiet=values.is_set("quiet")), values.many("tag")
-        else:
-            to_stdout = any(each.dest == "-" for each in outputs)
-            identity, named = _live(session, query, headers, body, values, debugger, to_stdout=to_stdout)
-        if debugger is None or not debugger.rebuild:
-            break
+    names = [name for each in outputs for name in each.names]
+    with agents(values.many("ssh")) as ssh:
+        while True:
+            debugger = _debugger(session, values, is_wanted=not classic and not only_check)
+            request = build_request(session, values, names, ssh, announced=classic and not values.is_set("quiet"))
+            if only_check:
+                return _check(session, *request)
+            if classic:
+                identity = _classic(session, *request, quiet=values.is_set("quiet"))
+                named = values.many("tag")
+            else:
+                to_stdout = any(each.dest == "-" for each in outputs)
+                identity, named = _live(session, *request, values, debugger, to_stdout=to_stdout)
+            if debugger is None or not debugger.rebuild:
+                break
     if iidfile or outputs or values.text("metadata-file"):
         _finish(session, values, outputs, identity, named)
     return 0
@@ -76,11 +80,14 @@ def _debugger(session: Session, values: Values, *, is_wanted: bool) -> Debugger 
     return Debugger(session, can_rebuild="-" not in (values.arguments[0], values.text("file")))
 
 
-def _request(session: Session, values: Values, names: list[str]) -> tuple[str, dict[str, str], Iterator[bytes] | bytes]:
-    """Return query, headers and body of the build, from files as they are now; ``names`` are more names for the image."""
+def build_request(
+    session: Session, values: Values, names: list[str], ssh: dict[str, str], *, announced: bool
+) -> tuple[str, dict[str, str], Iterator[bytes] | bytes]:
+    """Return query, headers and body of the build, from files as they are now.
+
+    ``names`` are more names for the image, ``ssh`` sockets of agents; ``announced``: the classic builder's words about the context.
+    """
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": registry_config(session)}
-    if values.many("secret"):
-        headers[HEADER] = secrets_header(values.many("secret"))
     is_local = session.endpoint.host.startswith("unix://")
     contexts = named_contexts(values.many("build-context"))
     prefixes = in_archive(contexts)
@@ -92,11 +99,17 @@ def _request(session: Session, values: Values, names: list[str]) -> tuple[str, d
         remote=context.remote,
         names=names,
         contexts={**contexts, **prefixes},
+        ssh=ssh,
         is_local=is_local,
     )
     body: Iterator[bytes] | bytes = b""
     if context.body is not None:
         body = _compressed(context.body) if values.is_set("compress") else context.body
+        body = _announced(body) if announced else body
+    if values.many("secret"):
+        document = secrets_document(values.many("secret"))
+        headers[HEADER] = str(len(document))
+        body = chain((document,), (body,) if isinstance(body, bytes) else body)
     return query, headers, body
 
 
@@ -146,8 +159,6 @@ def is_classic() -> bool:
 def _classic(
     session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes, *, quiet: bool
 ) -> str:
-    if not quiet and not isinstance(body, bytes):
-        body = _announced(body)
     reader = session.engine.stream("POST", f"/build?{query}", body=body, headers=headers)
     identity = _show(session.engine.messages(reader), quiet=quiet)
     if quiet:
