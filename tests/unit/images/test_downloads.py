@@ -10,7 +10,8 @@ import pytest
 
 from boxship.content import ContentStore
 from boxship.images.downloads import Downloads
-from boxship.registry.client.hosts import Endpoint
+from boxship.registry.client.hosts import Endpoint, RegistrySettings
+from boxship.registry.client.session import Timeouts
 from boxship.registry.client.slots import Slots
 from boxship.store import Store
 
@@ -22,6 +23,8 @@ class Place:
     """Gives the blob once ``open`` is set."""
 
     endpoint = Endpoint("https://registry.test", "a")
+    settings = RegistrySettings()
+    timeouts = Timeouts()
 
     def __init__(self) -> None:
         self.session = self
