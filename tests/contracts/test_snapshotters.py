@@ -686,6 +686,21 @@ class SnapshotterContract:
     def path_of(self, snapshotter: Snapshotter) -> Path:
         raise NotImplementedError
 
+    def test_f2_an_active_snapshot_that_a_power_cut_took_is_made_anew(self, snapshotter: Snapshotter) -> None:
+        layer(snapshotter, "base", None, ("file", b"content"))
+        for key in ("taken", "running", "whole"):
+            snapshotter.prepare(key, "base")
+        with snapshotter.view("whole", writable=True) as root_fd:
+            write(root_fd, "new", b"kept")
+        for info in snapshotter.list():
+            if info.key in ("taken", "running"):
+                shutil.rmtree(info.path)
+        cleaned = snapshotter.cleanup(mounted=["running"])
+        assert (cleaned.remade, cleaned.lost, cleaned.unknown) == (["taken"], ["running"], [])
+        assert unpacked(snapshotter, "taken") == unpacked(snapshotter, "base")
+        assert "new" in unpacked(snapshotter, "whole")
+        snapshotter.remove("taken")
+
 
 class TestOverlay(SnapshotterContract):
     @pytest.fixture

@@ -1,4 +1,5 @@
-"""Images come and go on a recorded disk; then the power is cut at its flushes, and an engine starts on what is left (F2).
+"""Images, a container and a volume come and go on a recorded disk; then the power is cut at its flushes, and an engine starts
+on what is left (F2).
 
 The stages are done one after another. A cut at a flush of a stage may show that stage done or not done, all before it are
 done, and those after it are not; at a stage's last flush it is done, since the engine has answered with nothing more on the
@@ -25,12 +26,15 @@ _CHANGES = 300
 _LOG = 4_100_000  # bytes, 1000 pages: SQLite's wal_autocheckpoint
 
 
+CONTAINER, VOLUME = "container boxed", "volume data"
+
+
 class Stage(NamedTuple):
-    """One call of the engine and the images that are there after it."""
+    """One call of the engine and what is there after it: images, and the two above."""
 
     name: str
     words: tuple[str, ...]
-    images: frozenset[str]
+    here: frozenset[str]
 
 
 class Cut(NamedTuple):
@@ -93,7 +97,7 @@ class PowerCuts:
                 yield from (Cut(number, phase, last, seed) for seed in seeds)
 
     def check(self, cut: Cut) -> frozenset[str]:
-        """Start an engine after a cut and look at everything; return the images that it had."""
+        """Start an engine after a cut and look at everything; return what it had."""
         # Each on a file of its own: a mount that lives on in somebody's namespace would make mount(8) take the old device.
         file, place = self._place / f"cut-{cut.flush}-{cut.seed}", self._disk.disk
         file.write_bytes(self._disk.cut(cut.flush, seed=cut.seed))
@@ -102,20 +106,19 @@ class PowerCuts:
             self._whole(engine)
             here = self._here(engine)
             number = next(at for at, stage in enumerate(self.stages) if stage.name == cut.stage)
-            before = self.stages[number - 1].images if number else frozenset()
-            after = self.stages[number].images
+            before = self.stages[number - 1].here if number else frozenset()
+            after = self.stages[number].here
             if cut.last and cut.seed is None:
                 assert here == after, f"{sorted(here)}, not {sorted(after)}"
             else:
                 assert before & after <= here <= before | after, f"{sorted(here)}"
-            for image in here:
-                self._run(engine, image)
+            self._use(engine, here)
+            engine.docker("rm", "-f", "boxed")
             for stage in self.stages:
-                if stage.images and not stage.name.startswith("remove"):
+                if stage.here and not stage.name.startswith("remove"):
                     engine.docker(*stage.words)
-            for image in self._here(engine):
-                self._run(engine, image)
-            assert self._here(engine) >= frozenset(("one", "two", "three"))
+            self._use(engine, self._here(engine))
+            assert self._here(engine) == frozenset(("one", "two", "three", CONTAINER, VOLUME))
             self._whole(engine)
         return here
 
@@ -129,15 +132,19 @@ class PowerCuts:
             engine.close()
 
     def _stages(self) -> list[Stage]:
-        def images(*names: str) -> frozenset[str]:
+        def here(*names: str) -> frozenset[str]:
             return frozenset(names)
 
         return [
-            Stage("pull one", ("pull", "-q", self._name("one")), images("one")),
-            Stage("load two", ("load", "-q", "-i", str(self._archives["two"])), images("one", "two")),
-            Stage("remove one", ("rmi", self._name("one")), images("two")),
-            Stage("pull three", ("pull", "-q", self._name("three")), images("two", "three")),
-            Stage("prune", ("image", "prune", "-af"), images()),
+            Stage("pull one", ("pull", "-q", self._name("one")), here("one")),
+            Stage("load two", ("load", "-q", "-i", str(self._archives["two"])), here("one", "two")),
+            Stage("create", ("create", "--name", "boxed", "two", "echo", "whole"), here("one", "two", CONTAINER)),
+            Stage("remove container", ("rm", "boxed"), here("one", "two")),
+            Stage("create volume", ("volume", "create", "data"), here("one", "two", VOLUME)),
+            Stage("remove volume", ("volume", "rm", "data"), here("one", "two")),
+            Stage("remove one", ("rmi", self._name("one")), here("two")),
+            Stage("pull three", ("pull", "-q", self._name("three")), here("two", "three")),
+            Stage("prune", ("image", "prune", "-af"), here()),
         ]
 
     def _name(self, image: str) -> str:
@@ -156,7 +163,7 @@ class PowerCuts:
                 self._disk.mark(stage.name)
                 engine.docker(*stage.words)
                 self._disk.mark("")
-                assert self._here(engine) == stage.images
+                assert self._here(engine) == stage.here
 
     def _age(self, engine: Engine, image: str) -> None:
         """Change the database until SQLite writes over its log instead of letting it grow, as in an engine that runs for long.
@@ -173,12 +180,29 @@ class PowerCuts:
         status, rows = engine.api("GET", "/images/json?all=1")
         assert status == 200, rows
         tags = [tag for row in rows for tag in row["RepoTags"] or ["nameless"]]
-        return frozenset(tag.rpartition("/")[2].removesuffix(":latest") for tag in tags)
+        images = frozenset(tag.rpartition("/")[2].removesuffix(":latest") for tag in tags)
+        rows = engine.api("GET", "/containers/json?all=1")[1]
+        containers = [name for row in rows if row["State"] != "removing" for name in row["Names"]]
+        volumes = [row["Name"] for row in engine.api("GET", "/volumes")[1]["Volumes"]]
+        return images | {f"container {name[1:]}" for name in containers} | {f"volume {name}" for name in volumes}
 
     @staticmethod
     def _whole(engine: Engine) -> None:
         checked = engine.boxship("system", "fsck", check=False)
         assert (checked.returncode, checked.stdout) == (0, "nothing is wrong\n"), checked.stdout + checked.stderr
+        # What is not a minute old yet fsck takes for something that is just coming.
+        containers = [row["Id"] for row in engine.api("GET", "/containers/json?all=1")[1]]
+        volumes = [row["Name"] for row in engine.api("GET", "/volumes")[1]["Volumes"]]
+        for directory, known in (("containers", containers), ("volumes", volumes)):
+            place = engine.data_root / directory
+            assert sorted(path.name for path in place.glob("*")) == sorted(known)
+
+    def _use(self, engine: Engine, here: frozenset[str]) -> None:
+        """Read all files of the images that are here, and run the container."""
+        for image in here - {CONTAINER, VOLUME}:
+            self._run(engine, image)
+        if CONTAINER in here:
+            assert engine.docker("start", "-a", "boxed").stdout == "whole\n"
 
     def _run(self, engine: Engine, image: str) -> None:
         name = "two" if image == "two" else self._name(image)
@@ -209,7 +233,7 @@ def run(checks: PowerCuts, cuts: Sequence[Cut], say: Callable[[str], None]) -> i
     for cut in cuts:
         what = "" if cut.seed is None else f", some later writes (seed {cut.seed})"
         try:
-            found = ", ".join(sorted(checks.check(cut))) or "no image"
+            found = ", ".join(sorted(checks.check(cut))) or "nothing"
         except Exception as exc:  # the others are to be looked at, too
             wrong += 1
             found = f"WRONG: {exc!r}"

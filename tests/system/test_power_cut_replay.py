@@ -1,4 +1,5 @@
-"""The power goes at a flush of the disk while images come and go (F2): what is there is whole, the rest can be had again.
+"""The power goes at a flush of the disk while images, containers and volumes come and go (F2): what is there is whole, the rest
+can be had again.
 
 Few flushes of many; ``scripts/power-cut`` takes them all.
 """
@@ -28,6 +29,6 @@ def test_f2_images_are_whole_or_absent_after_a_cut_in_the_middle(power_cuts: Pow
     power_cuts.check(cuts[len(cuts) // 2])
 
 
-@pytest.mark.parametrize("stage", ["pull one", "prune"])
+@pytest.mark.parametrize("stage", ["pull one", "create", "remove volume", "prune"])
 def test_f2_what_the_engine_has_answered_is_on_the_disk(power_cuts: PowerCuts, stage: str) -> None:
     power_cuts.check([cut for cut in power_cuts.cuts() if cut.stage == stage][-1])

@@ -116,7 +116,7 @@ class Selection:
             total.update(b"%d\0%s\0" % (number, named.encode("utf-8", "surrogateescape")))
             for item in self.items(source):
                 hash = self._digest_of(item, links)
-                name = item.source or "."
+                name = (item.source or ".").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
                 total.update(item.path.encode("utf-8", "surrogateescape") + b"\0" + hash)
                 count += 1
                 if count <= _DETAILS:

@@ -144,10 +144,14 @@ class ContentStore:
         return freed
 
     def add(self, data: bytes, media_type: str = "", *, lease: str | None = None) -> str:
-        """Store ``data`` and return its digest."""
-        with self.ingest(of_bytes(data), len(data), lease=lease) as ingest:
-            ingest.write(data)
-            return ingest.commit(media_type).digest
+        """Store ``data`` and return its digest. Raises SystemFailure when the disk fails."""
+        try:
+            with self.ingest(of_bytes(data), len(data), lease=lease) as ingest:
+                ingest.write(data)
+                return ingest.commit(media_type).digest
+        except OSError as exc:
+            reason = (exc.strerror or str(exc)).lower()
+            raise SystemFailure(f"write {exc.filename or self._ingests}: {reason}") from exc
 
     def protect(self, digest: str, lease: str) -> bool:
         """Put a blob that is here under an open lease; return whether it is here. Raises InvalidDigest."""

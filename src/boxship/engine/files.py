@@ -11,8 +11,11 @@ from typing import Any
 import msgspec
 
 from boxship.base import atomicfile, clock
+from boxship.base.errors import SystemFailure
 from boxship.engine.model import ContainerSpec, ContainerStatus, State
 from boxship.engine.settings import EngineSettings
+
+_DOCUMENTS = ("config.v2.json", "hostconfig.json")
 
 
 class ContainerFiles:
@@ -34,13 +37,23 @@ class ContainerFiles:
         return f"{self.directory(id)}/{id}-json.log"
 
     def create(self, spec: ContainerSpec, status: ContainerStatus) -> None:
-        """Make the directory with its two JSON files; idempotent, so that repair can use it."""
+        """Make the directory with its two JSON files; idempotent, so that repair can use it. Raises SystemFailure."""
         directory = Path(self.directory(spec.id))
-        directory.mkdir(mode=0o710, parents=True, exist_ok=True)
-        os.chown(directory, 0, self._settings.owner[1])
-        for name in ("checkpoints", "mounts"):  # tools look for them as Docker lays them out
-            (directory / name).mkdir(mode=0o700, exist_ok=True)
-        self.save(spec, status)
+        try:
+            directory.mkdir(mode=0o710, parents=True, exist_ok=True)
+            os.chown(directory, 0, self._settings.owner[1])
+            for name in ("checkpoints", "mounts"):  # tools look for them as Docker lays them out
+                (directory / name).mkdir(mode=0o700, exist_ok=True)
+            self.save(spec, status)
+        except OSError as exc:
+            raise SystemFailure(f"write {exc.filename or directory}: {(exc.strerror or str(exc)).lower()}") from exc
+
+    def written(self, id: str) -> bool:
+        """Return whether the two JSON files are there with something in them, which a power cut may take from them."""
+        try:
+            return all(os.stat(f"{self.directory(id)}/{name}").st_size for name in _DOCUMENTS)
+        except FileNotFoundError:
+            return False
 
     def save(self, spec: ContainerSpec, status: ContainerStatus) -> None:
         """Write ``config.v2.json`` and ``hostconfig.json``; they are copies for people and tools, the store decides."""
@@ -66,8 +79,9 @@ class ContainerFiles:
             "HostsPath": f"{directory}/hosts",
             "ResolvConfPath": f"{directory}/resolv.conf",
         }
-        atomicfile.write(f"{directory}/config.v2.json", json.dumps(document).encode(), durable=False)
-        atomicfile.write(f"{directory}/hostconfig.json", msgspec.json.encode(spec.host_config), durable=False)
+        documents = (json.dumps(document).encode(), msgspec.json.encode(spec.host_config))
+        for name, data in zip(_DOCUMENTS, documents, strict=True):
+            atomicfile.write(f"{directory}/{name}", data, durable=False)
 
     def write_network_files(self, id: str, *, hostname: str, hosts: str, resolv_conf: str) -> None:
         """Write the three files that are bound into the container; existing ones keep their inode."""

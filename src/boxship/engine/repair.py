@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from pathlib import Path
 from typing import Any
 
 from boxship.base import clock
-from boxship.base.errors import BoxshipError, DeadlineExceeded
+from boxship.base.errors import BoxshipError, DeadlineExceeded, SystemFailure
 from boxship.engine import causes, image_trees, remains, restart
 from boxship.engine.container import Container
 from boxship.engine.files import ContainerFiles
@@ -168,17 +167,17 @@ class Repair:
 
     async def _settle(self, container: Container, record: dict[str, Any] | None) -> None:
         """Finish what was under way for this container when the former daemon ended."""
-        directory_missing = not await asyncio.to_thread(
-            Path(self._files.directory(container.id), "config.v2.json").exists
-        )
-        if directory_missing:
-            await asyncio.to_thread(self._files.create, container.spec, container.status)
+        if not await asyncio.to_thread(self._files.written, container.id):
+            try:
+                await asyncio.to_thread(self._files.create, container.spec, container.status)
+            except SystemFailure as exc:  # a full disk, on which the engine is wanted to make room
+                log.warning("the files of container %s could not be written: %s", container.id, exc)
         if record is not None:
-            await self._lifecycle.freezing_as_wanted(container)
             self._lifecycle.exited(container, record)
             return
         status, policy = container.status, container.spec.host_config.restart_policy
         if status.alive:
+            await self._lifecycle.freezing_as_wanted(container)
             await self._lifecycle.save(container)
             return
         if status.sandbox is not None:

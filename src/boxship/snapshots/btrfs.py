@@ -21,6 +21,7 @@ class BtrfsSnapshotter(VfsSnapshotter):
 
     name = "btrfs"
     directory = "subvolumes"
+    copies = False  # the kernel commits a snapshot before it is told to be there
 
     def _fill(self, path: str, parent: str | None) -> None:
         name = os.path.basename(path)

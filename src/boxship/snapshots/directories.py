@@ -5,7 +5,9 @@ the directory and goes after it, so a directory with an owner row but without a 
 or of a removal, and ``cleanup`` needs to guess nothing. Committing only changes rows; the directory stays where it is.
 
 That holds on the disk too, whatever order a power cut finds things in: owner rows are written for 64 directories ahead, with
-an fsync, and those of removed directories go when as many removals are on the disk for certain.
+an fsync, and those of removed directories go when as many removals are on the disk for certain. An active snapshot's own
+directory is not synced, since that would cost every ``docker create`` more than all else it does. When a power cut takes it,
+nothing in it was on the disk either: ``cleanup`` makes it anew.
 """
 
 import errno
@@ -18,7 +20,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from boxship.base import atomicfile, clock
-from boxship.base.errors import SystemFailure
+from boxship.base.errors import BoxshipError, SystemFailure
 from boxship.base.identity import IdentityMapping
 from boxship.base.ids import new_id
 from boxship.linux import fs, mount, mountinfo
@@ -49,6 +51,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     committed: bool = False
     diff_id: str = ""
     size: int = 0  # bytes
+    bound: int = 0  # bytes that its directory may take; 0: what there is
     created_ns: int
     version: int = 1
 
@@ -77,7 +80,7 @@ class DirectorySnapshotter(ABC):
 
     @abstractmethod
     def _fill(self, path: str, parent: str | None) -> None:
-        """Make what an active snapshot has in its new directory."""
+        """Make what an active snapshot has in its directory, which may have some of it."""
 
     @abstractmethod
     def view(self, key: str, *, writable: bool = False) -> AbstractContextManager[int]: ...
@@ -88,7 +91,7 @@ class DirectorySnapshotter(ABC):
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         path = self._reserve()
-        record = Record(directory=os.path.basename(path), parent=parent, created_ns=clock.now_ns())
+        record = Record(directory=os.path.basename(path), parent=parent, bound=size, created_ns=clock.now_ns())
 
         def check(transaction: ReadTransaction) -> None:
             if transaction.get(KIND, key) is not None:
@@ -105,10 +108,7 @@ class DirectorySnapshotter(ABC):
             with self._store.read() as transaction:
                 check(transaction)
             os.mkdir(path, 0o700)
-            if size:
-                quota.limit(path, size)
-            self._let_root_pass(path)
-            self._fill(path, parent)
+            self._make(path, record)
             self._store.write_now(enter, durable=False)
         except OSError as exc:
             self._discard(path)
@@ -250,10 +250,35 @@ class DirectorySnapshotter(ABC):
                 if path in there:
                     removed.append(path)
         self._disown(0)
-        lost = [key for key, record in rows.items() if not os.path.isdir(self.content_path(record))]
-        return Cleaned(unmounted, removed, sorted(there - known - set(removed)), lost)
+        lost = [key for key, record in rows.items() if not self._is_whole(record)]
+        remade = [key for key in lost if key not in mounted and self._remake(rows[key])]
+        lost = [key for key in lost if key not in remade]
+        return Cleaned(unmounted, removed, sorted(there - known - set(removed)), lost, remade)
 
     # for subclasses
+
+    def _is_whole(self, record: Record) -> bool:
+        """Return whether the snapshot has the directories that it was made with."""
+        return os.path.isdir(self.content_path(record))
+
+    def _make(self, path: str, record: Record) -> None:
+        """Fill the snapshot's directory, which is new, or where a power cut has left some of what belongs there."""
+        if record.bound:
+            quota.limit(path, record.bound)
+        self._let_root_pass(path)
+        self._fill(path, record.parent)
+
+    def _remake(self, record: Record) -> bool:
+        """Make the directory of an active snapshot again; return whether that was possible."""
+        if record.committed:
+            return False
+        path = os.path.join(self.root, record.directory)
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+            self._make(path, record)
+        except (OSError, BoxshipError):
+            return False
+        return True
 
     def _let_root_pass(self, path: str) -> None:
         """Let container root through a directory, as runtimes that set up a root filesystem with its rights need it."""

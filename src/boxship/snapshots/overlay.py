@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from boxship.base.errors import SystemFailure
 from boxship.linux import fs
@@ -37,11 +37,15 @@ class OverlaySnapshotter(DirectorySnapshotter):
 
     def _fill(self, path: str, parent: str | None) -> None:  # noqa: ARG002
         with tree.opened(tree.open_root(path)) as fd:
-            os.mkdir("diff", 0o755, dir_fd=fd)
+            for name in ("diff", "work", "merged"):
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=fd)
             tree.chmod(fd, "diff", 0o755)  # it is the container's "/": no umask
             self._give_to_root(fd, "diff")
-            os.mkdir("work", 0o700, dir_fd=fd)
-            os.mkdir("merged", 0o700, dir_fd=fd)
+
+    def _is_whole(self, record: Record) -> bool:
+        base = os.path.join(self.root, record.directory)
+        return all(os.path.isdir(os.path.join(base, name)) for name in ("diff", "work", "merged"))
 
     def usage(self, key: str) -> int:
         with tree.opened(tree.open_root(self.content_path(self._record(key)))) as fd:

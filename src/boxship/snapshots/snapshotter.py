@@ -97,6 +97,7 @@ class Cleaned(NamedTuple):
     removed: Sequence[str]  # directories
     unknown: Sequence[str]  # directories that no row explains: left as they are
     lost: Sequence[str]  # keys whose directory is missing or damaged: not repaired, only told
+    remade: Sequence[str] = ()  # keys of active ones whose directory was missing, as new now
 
 
 class Snapshotter(Protocol):
@@ -191,6 +192,6 @@ class Snapshotter(Protocol):
     def cleanup(self, mounted: Collection[str] = ()) -> Cleaned:
         """Repair what a killed process left; call it once at the start.
 
-        ``mounted`` are the keys whose mounts are in use. Removes extractions, half-made and half-removed directories, and
-        unmounts the rest.
+        ``mounted`` are the keys whose mounts are in use. Removes extractions, half-made and half-removed directories,
+        unmounts the rest, and makes the directories of active snapshots anew that a power cut took.
         """

@@ -16,7 +16,7 @@ from boxship.snapshots import apply, detached, tree
 from boxship.snapshots.copy import copy_tree
 from boxship.snapshots.difference import Hashing, is_different, marker, with_parents
 from boxship.snapshots.directories import DirectorySnapshotter, Record
-from boxship.snapshots.snapshotter import Applied, Change, ChangeKind
+from boxship.snapshots.snapshotter import EXTRACTION, Applied, Change, ChangeKind
 from boxship.snapshots.tar_reader import Limits, Readable, TarReader
 from boxship.snapshots.tar_writer import TarWriter, Writable
 from boxship.store import Store
@@ -27,6 +27,7 @@ class VfsSnapshotter(DirectorySnapshotter):
 
     name = "vfs"
     directory = "dir"  # below the root
+    copies = True  # a new snapshot's files are copies, which reach the disk one by one
 
     def __init__(self, root: str, store: Store, identity: IdentityMapping | None = None) -> None:
         os.makedirs(root, 0o700, exist_ok=True)
@@ -35,6 +36,11 @@ class VfsSnapshotter(DirectorySnapshotter):
 
     def content_path(self, record: Record) -> str:
         return os.path.join(self.root, record.directory)
+
+    def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
+        super().prepare(key, parent, size=size)
+        if self.copies and parent is not None and not key.startswith(EXTRACTION):
+            self.sync()  # what a power cut left half there, nobody would complete; extractions are synced when committed
 
     def _fill(self, path: str, parent: str | None) -> None:
         with tree.opened(tree.open_root(path)) as target_fd:

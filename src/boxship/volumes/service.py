@@ -1,8 +1,9 @@
 """Named and anonymous volumes of the driver ``local``: rows in the store, directories beside them.
 
 A volume exists when its row does. The row comes first and the directory after it; on the way out the row says so, the
-directory is renamed away, the row goes, and only then are the files deleted. So whatever was cut off, the row tells the
-next start what to finish, and directories that no row knows are left to their owner.
+directory is renamed away, the row goes, and only then are the files deleted. Each step is on the disk before the next, the
+last two aside. So whatever was cut off, the row tells the next start what to finish, and directories that no row knows are
+left to their owner.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from boxship.base import clock, ids
+from boxship.base import atomicfile, clock, ids
 from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
 from boxship.store import Store, Transaction
@@ -134,6 +135,7 @@ class VolumeService:
                 try:
                     await asyncio.to_thread(self._make_directory, name)
                 except OSError as exc:
+                    await asyncio.to_thread(self._unmake_directory, name)
                     await self._store.write(functools.partial(self._delete_row, name))
                     raise SystemFailure(f"create {name}: {exc.strerror}") from exc
                 self._emit(KIND, "create", name, {"driver": "local"})
@@ -449,7 +451,8 @@ class VolumeService:
             await self._store.write(mark)
             try:
                 trash = await asyncio.to_thread(self._set_aside, name)
-                await self._store.write(functools.partial(self._delete_row, name))
+                # Not durable: should a power cut bring the row back, it says that the volume is to be removed.
+                await self._store.write(functools.partial(self._delete_row, name), durable=False)
             except OSError as exc:
                 raise SystemFailure(f"remove {name}: {exc.strerror}") from exc
         self._emit(KIND, "destroy", name, {"driver": "local"})
@@ -543,31 +546,30 @@ class VolumeService:
             data.chmod(0o755)  # whatever the umask is: users of any container enter here
             if self._owner != (0, 0):
                 os.chown(data, *self._owner)
-        for path in (directory, Path(self._root)):
-            fd = tree.open_directory(str(path))
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        for path in (str(directory), self._root):
+            atomicfile.fsync_directory(path)
+
+    def _unmake_directory(self, name: str) -> None:
+        """Remove what a creation that failed has made; what has content was there before, and stays."""
+        for path in (self.mountpoint(name), self._directory(name)):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
     def _rename_directory(self, name: str, new: str) -> None:
         """Move a volume's directory; one that is not there is made when it is needed."""
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._directory(name), self._directory(new))
-        fd = tree.open_directory(self._root)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        atomicfile.fsync_directory(self._root)
 
     def _set_aside(self, name: str) -> str | None:
-        """Rename a volume's directory to a name that no volume can have; return that, None when it is gone."""
+        """Rename a volume's directory, on the disk too, to a name that no volume can have; return that, None when it is gone."""
         trash = tree.trash_name()
         mounting.detach(self._directory(name))
         try:
             os.rename(self._directory(name), self._directory(trash))
         except FileNotFoundError:
             return None
+        atomicfile.fsync_directory(self._root)
         return trash
 
     def _remove_tree(self, name: str) -> None:
