@@ -115,6 +115,7 @@ def parse(call: Call) -> BuildOptions:
         target=call.text("target"),
         build_contexts=_json(call, "buildcontexts", dict[str, str], {}),
         ssh=_json(call, "ssh", dict[str, str], {}),
+        allow=tuple(_json(call, "allow", list[str], [])),
     )
 
 

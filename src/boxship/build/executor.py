@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from boxship.base.errors import BoxshipError, InvalidInput, NotSupported, SystemFailure
+from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
 from boxship.base.whole import in_thread
 from boxship.build import adoption, keys, sources
 from boxship.build.assembly import time_ns
@@ -35,7 +35,7 @@ from boxship.runtime.user import UserError, resolve_user
 from boxship.snapshots.compression import InvalidCompression
 from boxship.snapshots.tar_reader import InvalidTar
 from boxship.snapshots.tar_writer import Writable
-from boxship.spec.docker.container import HostConfig
+from boxship.spec.docker.container import DeviceRequest, HostConfig
 from boxship.spec.oci.config import LAYER_LIMIT
 
 Value = Result | Tree
@@ -165,7 +165,7 @@ class Executor:
                 cwd=run.cwd,
                 user=run.user,
                 mounts=tuple(mount.place for mount in mounts if mount.place is not None),
-                host=_host(session, run),
+                host=_host(session, run, vertex),
                 latest_ns=session.epoch_ns,
             )
             running = await stack.enter_async_context(self._runner.step(step))
@@ -340,13 +340,12 @@ def verb_of(vertex: Vertex) -> str:
     return words[0].upper() if words and words[0].upper() in ("ADD", "RUN") else "COPY"
 
 
-def _host(session: Session, run: Run) -> HostConfig:
-    """Return the surroundings of a program. Raises InvalidInput for what its Dockerfile may not ask for by itself."""
-    options = session.options
-    if run.security == "insecure":
-        raise InvalidInput("security.insecure is not allowed")
-    if run.network == "host" and options.network_mode != "host":
-        raise InvalidInput("network.host is not allowed")
-    if run.devices:
-        raise NotSupported("RUN --device is not supported")
-    return session.host if run.network == "default" else msgspec.structs.replace(session.host, network_mode=run.network)
+def _host(session: Session, run: Run, vertex: Vertex) -> HostConfig:
+    """Return the surroundings of a program, which it was granted."""
+    devices = session.devices.get(vertex.id, [])
+    return msgspec.structs.replace(
+        session.host,
+        network_mode=session.host.network_mode if run.network == "default" else run.network,
+        privileged=run.security == "insecure",
+        device_requests=[DeviceRequest(driver="cdi", device_ids=devices)] if devices else None,
+    )

@@ -87,7 +87,8 @@ class Run(Operation, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...] = ()
     network: Literal["default", "none", "host"] = "default"
     security: Literal["sandbox", "insecure"] = "sandbox"
-    devices: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()  # vendor/class, =name, =*
+    needed_devices: tuple[str, ...] = ()  # those of them without which the program must not run
     # Variables that do not count for the cache, such as the predefined proxies.
     uncounted_env: tuple[str, ...] = ()
 

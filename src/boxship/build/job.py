@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.whole import in_thread, whole
 from boxship.build import context as contexts
+from boxship.build import entitlements
 from boxship.build.assembly import Assembly, StepImage
 from boxship.build.attestations import attaching
 from boxship.build.attestations.request import Wanted
@@ -23,6 +24,7 @@ from boxship.build.attestations.request import parse as parse_attestations
 from boxship.build.context import Dockerfile
 from boxship.build.executor import Executor
 from boxship.build.frontend import Base, plan
+from boxship.build.graph import Run
 from boxship.build.mounts import Mounts
 from boxship.build.plan import Plan, Stage
 from boxship.build.progress import AnyEvent, Built, Checked, Planned, Pulling, Row, StepDone, Warned
@@ -100,6 +102,7 @@ class Job:
             )
             session.image_below, session.step_of = assembly.below, assembly.step_of
             session.cache_from = self._cache_from()
+            session.devices = await self._granted(planned)
             self._announce(planned)
             try:
                 await self._solve(planned, solver, assembly)
@@ -126,6 +129,21 @@ class Job:
             self._service.emit("image", "tag", image.id, {"name": name})
         self._say(Built(time_ns=time.time_ns(), image=image.id, names=shown))
         self._service.collect_later()
+
+    async def _granted(self, planned: Plan) -> dict[str, list[str]]:
+        """Return the devices that programs get, by vertex. Raises InvalidInput when one asks for what it may not have."""
+        asked = list(self._options.allow)
+        if self._options.network_mode == "host":
+            asked.append(entitlements.NETWORK_HOST)  # who chooses the network of all steps allows it
+        granted = entitlements.grant(asked, self._service.entitlements)
+        needed = planned.graph.needed(stage.result for stage in planned.stages)
+        runs = {each.id: each.operation for each in needed if isinstance(each.operation, Run)}
+        for run in runs.values():
+            entitlements.check(run, granted)
+        if not any(run.devices for run in runs.values()):
+            return {}
+        found = await in_thread(self._service.runner.devices)
+        return {id: entitlements.devices(run, granted, found) for id, run in runs.items() if run.devices}
 
     # steps
 

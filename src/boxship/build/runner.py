@@ -38,6 +38,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     latest_ns: int | None = None  # times of files in the layer are not after this
 
 
+class HostDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """A device of the host that programs can get by name (CDI). The last two come from annotations of its specification."""
+
+    name: str  # vendor/class=name
+    class_name: str = ""  # another way to name it
+    allowed: bool = False  # whether builds get it that were not allowed any
+
+
 class RunningStep(Protocol):
     """A program that can be started once."""
 
@@ -64,6 +72,9 @@ class RunningStep(Protocol):
 
 class StepRunner(Protocol):
     """Makes containers for steps."""
+
+    def devices(self) -> list[HostDevice]:
+        """Return what devices there are, sorted by name; blocks."""
 
     def step(self, step: Step) -> AbstractAsyncContextManager[RunningStep]:
         """Give a container; leaving the ``with``, also by cancellation, removes it with all that it has."""

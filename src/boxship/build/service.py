@@ -17,6 +17,7 @@ from boxship.build.cache import Cache
 from boxship.build.cache_mounts import CacheMounts
 from boxship.build.classic import ClassicText
 from boxship.build.debugging import Decision, StoppedSteps
+from boxship.build.entitlements import Offered
 from boxship.build.job import Job
 from boxship.build.plan import Plan
 from boxship.build.progress import Aborted, AnyEvent, Built, Warned
@@ -55,12 +56,14 @@ class BuildService:
         state_root: str,
         identity: IdentityMapping | None,
         emit: Emit,
+        entitlements: Offered,
         keep_storage: int = usage.KEEP_STORAGE,
     ) -> None:
         self.images = images
         self.runner = runner
         self.identity = identity
         self.emit = emit
+        self.entitlements = entitlements
         self.cache = Cache(store)
         self.scratch = Scratch(data_root, store)
         self.caches = CacheMounts(data_root, store)

@@ -46,6 +46,7 @@ class Session:
             None
         )  # configuration below, history's text
         self.cache_from: list[Image] = []
+        self.devices: dict[str, list[str]] = {}  # what programs get of the host, by their vertices
         self.epoch_ns: int | None = None  # SOURCE_DATE_EPOCH
 
     def now_ns(self) -> int:

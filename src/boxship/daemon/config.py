@@ -58,6 +58,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, kw_only=True):
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
     registry_mirror_rules: tuple[dict[str, Any], ...] = ()  # see docs/registry-client.md
+    builder: dict[str, Any] = msgspec.field(default_factory=dict)  # see docs/build.md
     image_gc: dict[str, Any] = msgspec.field(default_factory=dict)  # see docs/images.md
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5

@@ -16,6 +16,7 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
+from boxship.build import entitlements
 from boxship.build.service import BuildService
 from boxship.content import ContentStore
 from boxship.daemon import inspection
@@ -304,7 +305,12 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     checkpoints = CheckpointService(settings, lifecycle=lifecycle, index=index, files=files, emit=emit)
     await checkpoints.resume()
     runner = ContainerRunner(
-        tools=debugging.tools, creator=creator, lifecycle=lifecycle, index=index, snapshotter=snapshotter
+        settings,
+        tools=debugging.tools,
+        creator=creator,
+        lifecycle=lifecycle,
+        index=index,
+        snapshotter=snapshotter,
     )
     await runner.resume(index)
     builds = await asyncio.to_thread(
@@ -316,6 +322,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         state_root=f"{settings.exec_root}/build",
         identity=identity,
         emit=events.emit,
+        entitlements=entitlements.offered(config.builder),
     )
     await asyncio.to_thread(builds.clear)
     health.resume(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import posixpath
 from collections.abc import Mapping
 
@@ -14,12 +15,14 @@ from boxship.spec.dockerfile import config as effects
 from boxship.spec.dockerfile import instructions
 from boxship.spec.dockerfile.instructions import Command
 from boxship.spec.dockerfile.lines import heredoc, text_only
-from boxship.spec.dockerfile.mounts import MountOptions, mount_origin, parse_mount
+from boxship.spec.dockerfile.mounts import MountOptions, boolean, mount_origin, parse_mount
+from boxship.spec.dockerfile.suggest import suggest
 from boxship.spec.dockerfile.words import Variables
 
 _SCRIPTS = "/dev/pipes"  # where a heredoc that names its interpreter is shown as a file
 _SECRETS = "/run/secrets"
 _SSH = "/run/buildkit/ssh_agent"
+_DEVICE_KEYS = ("name", "required")
 
 
 class Running:
@@ -30,6 +33,7 @@ class Running:
         self._config = config
         self._mounts = [parse_mount(text, variables.word) for text in instruction.mounts]
         self._origins = [mount_origin(text) for text in instruction.mounts]
+        self._devices = [_device(text) for text in instruction.devices]
         self._script = self._own_interpreter()
         argv = [self._script[0]] if self._script else effects.argv(config, self._command())
         self.argv = [text_only(word) for word in argv]
@@ -71,7 +75,8 @@ class Running:
             mounts=tuple(mounts),
             network="none" if asked == "none" else "host" if asked == "host" else "default",
             security="insecure" if self._instruction.security == "insecure" else "sandbox",
-            devices=self._instruction.devices,
+            devices=tuple(name for name, _ in self._devices),
+            needed_devices=tuple(name for name, required in self._devices if required),
             uncounted_env=uncounted,
         ), sources
 
@@ -123,3 +128,28 @@ class Running:
         # The shell reads the heredocs itself.
         bodies = "".join(f"\n{each.data}{each.name}" for each in instruction.heredocs)
         return Command((instruction.command.words[0] + bodies,), False)
+
+
+def _device(text: str) -> tuple[str, bool]:
+    """Return the name and whether it must be there: ``NAME[,required]``, ``name=NAME,required=BOOL``. Raises InvalidInput."""
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError) as exc:
+        raise InvalidInput(f"failed to parse csv devices: {exc}") from exc
+    name, required = "", False
+    for field in fields:
+        key, equals, value = field.partition("=")
+        match key.lower():
+            case "name" if equals:
+                if name:
+                    raise InvalidInput(f"device name already set to {name}")
+                name = value
+            case "required":
+                required = boolean("required", value if equals else "true")
+            case _ if not name:
+                name = field
+            case _ if not equals:
+                raise InvalidInput(f"invalid field '{field}' must be a key=value pair")
+            case _:
+                raise InvalidInput(f"unexpected key '{key.lower()}' in '{field}'{suggest(key.lower(), _DEVICE_KEYS)}")
+    return name, required

@@ -67,6 +67,8 @@ def build_query(
     for item in values.many("add-host"):
         name, _, address = str(item).partition(":")
         found.append(("extrahosts", f"{name}:{address}"))
+    if values.many("allow"):
+        found.append(("allow", jsontext.dumps(values.many("allow"))))
     if values.many("build-arg"):
         found.append(("buildargs", jsontext.dumps(_arguments(values.many("build-arg")))))
     if values.many("label"):

@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 
 from boxship.base.errors import BoxshipError, NotSupported, SystemFailure
 from boxship.base.whole import whole
-from boxship.build.runner import Step
+from boxship.build.runner import HostDevice, Step
 from boxship.engine import causes
+from boxship.engine.cdi import registry
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.creation import Creator, StepContainer
 from boxship.engine.lifecycle import Lifecycle
 from boxship.engine.model import ResolvedMount, State
 from boxship.engine.processes.shims import Client
+from boxship.engine.settings import EngineSettings
 from boxship.engine.steps import shell
 from boxship.engine.steps.trim import Trim
 from boxship.images import piped
@@ -30,6 +32,7 @@ from boxship.wire import frames
 log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
+_ANNOTATIONS = "org.mobyproject.buildkit.device"
 
 
 class ContainerRunner:
@@ -37,6 +40,7 @@ class ContainerRunner:
 
     def __init__(
         self,
+        settings: EngineSettings,
         *,
         tools: Callable[[], Awaitable[str]],
         creator: Creator,
@@ -44,11 +48,21 @@ class ContainerRunner:
         index: ContainerIndex,
         snapshotter: Snapshotter,
     ) -> None:
+        self._settings = settings
         self._tools = tools
         self._creator = creator
         self._lifecycle = lifecycle
         self._index = index
         self._snapshotter = snapshotter
+
+    def devices(self) -> list[HostDevice]:
+        """Return the CDI devices of this host; blocks."""
+        found = []
+        for name, entry in sorted(registry.scan(self._settings.cdi_spec_dirs).devices.items()):
+            notes = {**(entry.spec.annotations or {}), **(entry.device.annotations or {})}
+            allowed = notes.get(f"{_ANNOTATIONS}.autoallow", "").lower() in ("1", "t", "true")
+            found.append(HostDevice(name=name, class_name=notes.get(f"{_ANNOTATIONS}.class", ""), allowed=allowed))
+        return found
 
     @contextlib.asynccontextmanager
     async def step(self, step: Step) -> AsyncIterator[ContainerStep]:

@@ -44,6 +44,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
     check: bool = False  # only say what the linter finds
     attestations: dict[str, dict[str, str]] = {}  # type (sbom, provenance): attributes
+    allow: tuple[str, ...] = ()  # entitlements, see build.entitlements
     debug: bool = False  # a step that fails waits for its user
 
 

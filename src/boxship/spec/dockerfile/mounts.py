@@ -72,7 +72,7 @@ def parse_mount(text: str, expand: Callable[[str], str] = str) -> MountOptions:
         if (known == "required" and kind not in ("secret", "ssh")) or (known == "size" and kind != "tmpfs"):
             raise InvalidInput(f"unexpected key '{key}' for mount type '{kind}'")
         if known == "read_write":
-            found["read_only"] = not _boolean(key, value if equals else "true")
+            found["read_only"] = not boolean(key, value if equals else "true")
         else:
             found[known] = _value(known, key, value if equals else "true")
     mount = msgspec.convert({"read_only": kind not in ("cache", "tmpfs"), **found}, MountOptions)
@@ -93,7 +93,7 @@ def mount_origin(text: str) -> str:
 def _value(known: str, key: str, value: str) -> object:
     match known:
         case "read_only" | "required":
-            return _boolean(key, value)
+            return boolean(key, value)
         case "size":
             return _bytes(key, value)
         case "sharing":
@@ -111,7 +111,8 @@ def _value(known: str, key: str, value: str) -> object:
     return value
 
 
-def _boolean(key: str, value: str) -> bool:
+def boolean(key: str, value: str) -> bool:
+    """Return what an option says. Raises InvalidInput."""
     if value not in (*_TRUE, *_FALSE):
         raise InvalidInput(f"invalid value for {key}: {value}")
     return value in _TRUE
