@@ -39,6 +39,8 @@ class BuildRoutes:
             Route("POST", "/boxship/build/stopped/{step}/retry", self.retry, Level.ADMIN, Kind.IMAGE),
             Route("POST", "/boxship/build/stopped/{step}/abandon", self.abandon, Level.ADMIN, Kind.IMAGE),
             Route("GET", "/boxship/build/files", self.files, Level.READ, Kind.IMAGE),
+            Route("GET", "/boxship/build/compare", self.compare, Level.READ, Kind.IMAGE),
+            Route("GET", "/boxship/images/{name*}/sbom", self.sbom, Level.READ, Kind.IMAGE),
             Route("POST", "/build/prune", self.prune, Level.ADMIN, Kind.SYSTEM),
         ]
 
@@ -74,6 +76,15 @@ class BuildRoutes:
         """GET /boxship/build/files?image=...: all files of an image as a tar."""
         return await answers.stream(call, "application/x-tar", await self._builds.files(call.text("image")))
 
+    async def sbom(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/images/{name}/sbom: the SPDX document of an image; ``scan=1``: made of its files in any case."""
+        document = await self._builds.sbom(call.params["name"], scan=call.flag("scan"))
+        return web.Response(body=document, content_type="application/spdx+json")
+
+    async def compare(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/build/compare?image=...&with=...: where two images first differ."""
+        return answers.document(await self._builds.compare(call.text("image"), call.text("with")))
+
     async def prune(self, call: Call) -> web.StreamResponse:
         """POST /build/prune."""
         keep = call.integer("reserved-space") or call.integer("keep-storage") or 0
@@ -84,8 +95,6 @@ class BuildRoutes:
 
 def parse(call: Call) -> BuildOptions:
     """Return the query of a build. Raises InvalidInput."""
-    if call.flag("squash"):
-        raise InvalidInput("squash is only supported with experimental mode")
     return BuildOptions(
         dockerfile=call.text("dockerfile") or "Dockerfile",
         tags=tuple(tag for tag in call.query.get("t", ()) if tag),
@@ -113,6 +122,8 @@ def parse(call: Call) -> BuildOptions:
         extra_hosts=tuple(host for field in call.query.get("extrahosts", ()) for host in field.split(",") if host),
         platform=call.text("platform"),
         target=call.text("target"),
+        squash=call.flag("squash"),
+        attestations=_json(call, "attestations", dict[str, dict[str, str]], {}),
         build_contexts=_json(call, "buildcontexts", dict[str, str], {}),
         ssh=_json(call, "ssh", dict[str, str], {}),
         allow=tuple(_json(call, "allow", list[str], [])),

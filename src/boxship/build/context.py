@@ -25,6 +25,7 @@ from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.ignorefile import Patterns
 
 IGNORE = ".dockerignore"
+ALIAS = ".dockerfile."  # how clients call a Dockerfile that is not in the context; random letters follow
 DOCKERFILE_LIMIT = 4 * 1024 * 1024  # bytes
 
 _GIT = re.compile(r"(?:git://|git@|github\.com/|https?://.*\.git(?:#.*)?$)")
@@ -67,6 +68,8 @@ async def open_context(
         dockerfile = await in_thread(lambda: _read(files, options.dockerfile or "Dockerfile"))
         if isinstance(files, Archive):
             dockerfile = dockerfile._replace(ignored=_hide(files, dockerfile.name))
+            if dockerfile.name.startswith(ALIAS):
+                files.remove(dockerfile.name)  # its name is another one each time
         yield files, dockerfile
 
 

@@ -156,6 +156,14 @@ class Values:
         if flag.deprecated:
             self.notices.append(f"Flag --{flag.long} has been deprecated, {flag.deprecated}")
 
+    def among(self, flags: Sequence[Flag]) -> Values:
+        """Return the same values beside the defaults of more ``flags``, for a command that calls another one."""
+        found = Values(flags)
+        found._values.update(self._values)
+        found.changed |= self.changed
+        found.arguments = self.arguments
+        return found
+
     def text(self, name: str) -> str:
         """Return the value of a flag that holds text."""
         value = self._values[name]

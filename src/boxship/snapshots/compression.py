@@ -19,6 +19,7 @@ _PIECE = 1024 * 1024
 _READ = 256 * 1024
 _MEMORY = 128 * 1024 * 1024  # bytes of dictionary or window that a stream may ask for
 _FREE = 64 * 1024 * 1024  # bytes that come out before the ratio counts
+_GZIP_PIECE = 256 * 1024  # bytes
 _GZIP_WBITS = 31
 
 
@@ -182,21 +183,41 @@ class Decompressed:
 
 
 class GzipWriter:
-    """Compresses what is written to it into ``out``; equal bytes give equal bytes. Call :meth:`finish` at the end."""
+    """Compresses what is written to it into ``out``; equal bytes give equal bytes. Call :meth:`finish` at the end.
+
+    What isal makes of the same bytes depends on the pieces that it gets them in, so it always gets the same ones.
+    """
 
     def __init__(self, out: Writable, level: int = 1) -> None:
         self._out = out
         self._object = isal_zlib.compressobj(level, isal_zlib.DEFLATED, _GZIP_WBITS)
+        self._waiting = bytearray()  # less than a piece
 
     def write(self, data: bytes) -> None:
         """Take all of ``data``."""
-        compressed = self._object.compress(data)
-        if compressed:
-            self._out.write(compressed)
+        rest = memoryview(data)
+        if self._waiting:
+            missing = _GZIP_PIECE - len(self._waiting)
+            self._waiting += rest[:missing]
+            rest = rest[missing:]
+            if len(self._waiting) < _GZIP_PIECE:
+                return
+            self._compress(self._waiting)
+            self._waiting = bytearray()
+        while len(rest) >= _GZIP_PIECE:
+            self._compress(rest[:_GZIP_PIECE])
+            rest = rest[_GZIP_PIECE:]
+        self._waiting += rest
 
     def finish(self) -> None:
         """Write what is left."""
+        self._compress(self._waiting)
         self._out.write(self._object.flush())
+
+    def _compress(self, piece: bytearray | memoryview) -> None:
+        compressed = self._object.compress(piece)
+        if compressed:
+            self._out.write(compressed)
 
 
 def _kind(start: bytes) -> _Kind | None:

@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -114,3 +115,19 @@ def test_compressing_gives_equal_bytes_that_gzip_can_read() -> None:
         made.append(out.getvalue())
     assert made[0] == made[1]
     assert gzip.decompress(made[0]) == DATA
+
+
+def test_equal_bytes_give_equal_gzip_whatever_pieces_they_come_in() -> None:
+    data = b"".join(hashlib.sha256(b"%d" % (number // 3)).hexdigest().encode() for number in range(20_000))
+
+    def compressed(size: int) -> bytes:
+        out = io.BytesIO()
+        writer = GzipWriter(out)
+        for start in range(0, len(data), size):
+            writer.write(data[start : start + size])
+        writer.finish()
+        return out.getvalue()
+
+    whole = compressed(len(data))
+    assert gzip.decompress(whole) == data
+    assert {compressed(size) for size in (777, 65_536, 262_144, 300_001, 1 << 20)} == {whole}

@@ -16,7 +16,7 @@ import msgspec
 
 from boxship.base import clock
 from boxship.build.attestations.request import Wanted
-from boxship.build.context import Dockerfile, is_git
+from boxship.build.context import ALIAS, Dockerfile, is_git
 from boxship.build.dockerfile.scope import PROXIES
 from boxship.build.graph import Context, Graph, Run
 from boxship.images import platform as platforms
@@ -25,7 +25,6 @@ from boxship.spec.docker.build import BuildOptions
 
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
-_ALIAS = ".dockerfile."  # how a client calls a Dockerfile that is not in the context; random letters follow
 _IMAGE = "docker-image://"
 
 
@@ -101,7 +100,7 @@ def _source(facts: Facts) -> dict[str, Any]:
 
 
 def _name(dockerfile: Dockerfile) -> str:
-    return "Dockerfile" if dockerfile.name.startswith(_ALIAS) else dockerfile.name
+    return "Dockerfile" if dockerfile.name.startswith(ALIAS) else dockerfile.name
 
 
 def _request(facts: Facts, *, whole: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from boxship.cli.building.attests import attestations
 from boxship.cli.building.places import cache_sources, check_cache_targets
 from boxship.cli.command import ExitError
 from boxship.cli.options.document import pairs, ulimits
@@ -73,6 +74,9 @@ def build_query(
         found.append(("buildargs", jsontext.dumps(_arguments(values.many("build-arg")))))
     if values.many("label"):
         found.append(("labels", jsontext.dumps(pairs(values.many("label")))))
+    wanted = attestations(values.many("attest"), values.text("sbom"), values.text("provenance"))
+    if wanted:
+        found.append(("attestations", jsontext.dumps(wanted)))
     sources = cache_sources(values.many("cache-from"))
     check_cache_targets(values.many("cache-to"))
     if sources:

@@ -66,7 +66,9 @@ COMMANDS = {
     "image push": ("push", "Upload an image to a registry"),
     "image rm": ("rm", "Remove one or more images"),
     "image save": ("transfer", "Save one or more images to a tar archive (streamed to STDOUT by default)"),
+    "image sbom": ("image_sbom", "Show which packages an image holds, as an SPDX document"),
     "image tag": ("tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "image verify": ("image_verify", "Build an image again and say where the result differs, if it does"),
     "inspect": ("inspect", "Return low-level information on Docker objects"),
     "login": ("login", "Authenticate to a registry"),
     "logout": ("login", "Log out from a registry"),
@@ -102,7 +104,9 @@ COMMANDS = {
     "volume clone": ("volume_history", "Create a volume with the content of another one"),
     "volume create": ("volume", "Create a volume"),
     "volume diff": ("volume_history", "List what changed in a volume since a snapshot"),
+    "volume export": ("volume_history", "Write the content of a volume to a tar archive"),
     "volume forget": ("volume_history", "Remove one or more snapshots of a volume"),
+    "volume import": ("volume_history", "Create a volume from a tar archive, or fill an empty one"),
     "volume inspect": ("inspect", "Display detailed information on one or more volumes"),
     "volume ls": ("volume", "List volumes"),
     "volume prune": ("prune", "Remove unused local volumes"),
@@ -111,6 +115,7 @@ COMMANDS = {
     "volume rm": ("volume", "Remove one or more volumes"),
     "volume snapshot": ("volume_history", "Create a snapshot of a volume"),
     "volume snapshots": ("volume_history", "List the snapshots of a volume"),
+    "volume update": ("volume_history", "Update a volume (availability: cluster volumes only)"),
     "why": ("why", "Explain why a container stopped, restarted or did not start"),
 }
 
