@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from boxship.engine import networking
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.health.policy import Health
 from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
-from boxship.networks import PublishedPort, Sandbox
+from boxship.networks import Endpoint, PublishedPort, Sandbox
 from boxship.spec.docker.container import (
     ContainerInspect,
     ContainerState,
@@ -362,17 +363,24 @@ def _endpoints(spec: ContainerSpec, sandbox: Sandbox | None) -> dict[str, Endpoi
         found[endpoint.network] = msgspec.structs.replace(
             found.get(endpoint.network, EndpointSettings()),
             network_id=endpoint.network_id,
-            endpoint_id=endpoint.endpoint_id,
-            gateway=endpoint.gateway,
-            ip_address=endpoint.address,
-            ip_prefix_len=endpoint.prefix_length,
-            mac_address=endpoint.mac_address,
-            ipv6_gateway=endpoint.gateway_v6,
-            global_ipv6_address=endpoint.address_v6,
-            global_ipv6_prefix_len=endpoint.prefix_length_v6,
             dns_names=endpoint.names or None,
+            **_addresses(endpoint),
         )
     return found
+
+
+def _addresses(endpoint: Endpoint) -> dict[str, Any]:
+    """Return what a network's settings and, for the default bridge, the container's own settings tell alike."""
+    return {
+        "endpoint_id": endpoint.endpoint_id,
+        "gateway": endpoint.gateway,
+        "ip_address": endpoint.address,
+        "ip_prefix_len": endpoint.prefix_length,
+        "mac_address": endpoint.mac_address,
+        "ipv6_gateway": endpoint.gateway_v6,
+        "global_ipv6_address": endpoint.address_v6,
+        "global_ipv6_prefix_len": endpoint.prefix_length_v6,
+    }
 
 
 def _network_settings(spec: ContainerSpec, sandbox: Sandbox | None) -> NetworkSettings:
@@ -389,17 +397,7 @@ def _network_settings(spec: ContainerSpec, sandbox: Sandbox | None) -> NetworkSe
     settings = msgspec.structs.replace(settings, sandbox_id=sandbox.id, sandbox_key=sandbox.key, ports=ports)
     for endpoint in sandbox.endpoints:
         if endpoint.network == "bridge":
-            settings = msgspec.structs.replace(
-                settings,
-                endpoint_id=endpoint.endpoint_id,
-                gateway=endpoint.gateway,
-                ip_address=endpoint.address,
-                ip_prefix_len=endpoint.prefix_length,
-                mac_address=endpoint.mac_address,
-                ipv6_gateway=endpoint.gateway_v6,
-                global_ipv6_address=endpoint.address_v6,
-                global_ipv6_prefix_len=endpoint.prefix_length_v6,
-            )
+            settings = msgspec.structs.replace(settings, **_addresses(endpoint))
     return settings
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from boxship.base.errors import BoxshipError
@@ -74,6 +74,28 @@ class Feed:
             end = exc
         finally:
             self._chunks.put(end)
+
+
+async def reports(work: Callable[[Report], Coroutine[Any, Any, object]]) -> AsyncIterator[Message]:
+    """Run the coroutine ``work(report)`` as a task and yield its reports as they come; raise what it raises.
+
+    Closing the iterator early cancels the task and waits for its end.
+    """
+    loop = asyncio.get_running_loop()
+    messages: asyncio.Queue[Message | None] = asyncio.Queue()
+
+    def report(message: Message) -> None:
+        loop.call_soon_threadsafe(messages.put_nowait, message)
+
+    task = loop.create_task(work(report))
+    task.add_done_callback(lambda _: messages.put_nowait(None))
+    try:
+        while (message := await messages.get()) is not None:
+            yield message
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def run(

@@ -21,7 +21,7 @@ from boxship.content import PartialReader
 from boxship.images import platform as platforms
 from boxship.images import progress
 from boxship.images.downloads import Downloads
-from boxship.images.feed import Message, Report
+from boxship.images.feed import Message, Report, reports
 from boxship.images.indexes import ATTESTED, Member, Origin, alone
 from boxship.images.layers import LEASE, Addition, LayerStore, NewImage, next_chain_id
 from boxship.images.model import IMAGE, decode_image
@@ -265,22 +265,13 @@ class Puller:
         origin: tuple[Origin, Sequence[Document]] | None,
     ) -> AsyncIterator[Message]:
         layers = _layers(config, manifest[1])
-        messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def report(message: Message) -> None:
-            loop.call_soon_threadsafe(messages.put_nowait, message)
-
         names = [f"{name.name}@{resolved.digest}", *([] if name.digest else [str(name)])]
-        task = asyncio.create_task(self._add(resolved, layers, config, manifest[0], names, origin, report))
-        task.add_done_callback(lambda _: messages.put_nowait(None))
-        try:
-            while (message := await messages.get()) is not None:
-                yield message
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+
+        async def add(report: Report) -> None:
+            await self._add(resolved, layers, config, manifest[0], names, origin, report)
+
+        async for message in reports(add):
+            yield message
 
     async def _add(
         self,

@@ -7,12 +7,13 @@ manifest that it came with when all of that one's blobs are here, else under one
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from boxship.content import ContentStore
 from boxship.images import indexes, progress
-from boxship.images.feed import Message, Report
+from boxship.images.feed import Message, Report, reports
 from boxship.images.layers import LEASE, LayerStore, NewImage
 from boxship.images.model import IMAGE, LayerRow
 from boxship.images.outgoing import Cargo, Outgoing, Selected
@@ -61,7 +62,7 @@ class Pusher:
             if repository is None:
                 repository, _ = await first(places, lambda place: place.ping(push=True))
             for image in cargo.images:
-                async for message in self._blobs(repository, image):
+                async for message in reports(functools.partial(self._push_all, repository, image)):
                     yield message
                 if image.manifest != cargo.top:
                     await put_manifest(repository, image.manifest.digest, image.manifest)
@@ -80,23 +81,6 @@ class Pusher:
             for blob in attestation.blobs:
                 await BlobPusher(repository, blob.digest, Memory(blob.data)).run()
             await put_manifest(repository, attestation.manifest.digest, attestation.manifest)
-
-    async def _blobs(self, repository: Repository, selected: Selected) -> AsyncIterator[Message]:
-        messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def report(message: Message) -> None:
-            loop.call_soon_threadsafe(messages.put_nowait, message)
-
-        task = asyncio.create_task(self._push_all(repository, selected, report))
-        task.add_done_callback(lambda _: messages.put_nowait(None))
-        try:
-            while (message := await messages.get()) is not None:
-                yield message
-            await task
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _push_all(self, repository: Repository, selected: Selected, report: Report) -> None:
         rows = {row.blob: row for row in selected.layers}  # a blob that is there twice goes once

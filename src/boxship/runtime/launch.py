@@ -161,13 +161,30 @@ def _fork_init(plan: NamespacePlan, fork: "Callable[[], int]") -> int:
     """Fork into the plan's pid namespace, unless a user namespace is to own it: then the child makes it itself."""
     if "user" in plan.names or "pid" not in plan.names:
         return fork()
-    own = _own_pid_namespace()
+
+    def change() -> None:
+        if plan.joins("pid"):
+            plan.join_one("pid", namespaces.CLONE_NEWPID)
+        else:
+            namespaces.unshare(namespaces.CLONE_NEWPID)
+
+    return _fork_changed(change, fork)
+
+
+def _fork_exec(entry: enter.Entry) -> int:
+    if not entry.flags & namespaces.CLONE_NEWPID:
+        return os.fork()
+    return _fork_changed(
+        lambda: enter.join_namespaces(entry.init_pidfd, entry.init_pid, namespaces.CLONE_NEWPID), os.fork
+    )
+
+
+def _fork_changed(change: "Callable[[], None]", fork: "Callable[[], int]") -> int:
+    """Fork after ``change`` chose another pid namespace for children; the caller's own children stay where they were."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            if plan.joins("pid"):
-                plan.join_one("pid", namespaces.CLONE_NEWPID)
-            else:
-                namespaces.unshare(namespaces.CLONE_NEWPID)
+            change()
             pid = fork()
         except BaseException:
             namespaces.setns(own, namespaces.CLONE_NEWPID)
@@ -177,28 +194,6 @@ def _fork_init(plan: NamespacePlan, fork: "Callable[[], int]") -> int:
         return pid
     finally:
         os.close(own)
-
-
-def _fork_exec(entry: enter.Entry) -> int:
-    if not entry.flags & namespaces.CLONE_NEWPID:
-        return os.fork()
-    own = _own_pid_namespace()
-    try:
-        try:
-            enter.join_namespaces(entry.init_pidfd, entry.init_pid, namespaces.CLONE_NEWPID)
-            pid = os.fork()
-        except BaseException:
-            namespaces.setns(own, namespaces.CLONE_NEWPID)
-            raise
-        if pid != 0:
-            namespaces.setns(own, namespaces.CLONE_NEWPID)
-        return pid
-    finally:
-        os.close(own)
-
-
-def _own_pid_namespace() -> int:
-    return os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _follow(start: init.Start, ours: socket.socket, pid: int, *, reaps: bool) -> InitProcess:
