@@ -68,7 +68,7 @@ def _section(fd: int) -> bytes:
     names = os.pread(fd, min(names_size, 1 << 20), names_at)
     for index in range(count):
         name, offset, size = place(index)
-        if names[name : name + 15] == b".go.buildinfo\0"[:15]:
+        if names.startswith(b".go.buildinfo\0", name):
             return os.pread(fd, min(size, _LARGEST), offset)
     return b""
 
