@@ -20,7 +20,7 @@ from boxship.build.debugging import Decision, StoppedSteps
 from boxship.build.entitlements import Offered
 from boxship.build.job import Job
 from boxship.build.plan import Plan
-from boxship.build.progress import Aborted, AnyEvent, Built, Warned
+from boxship.build.progress import Aborted, AnyEvent, Built, Pulling, Warned
 from boxship.build.results import BuildFailed
 from boxship.build.runner import StepRunner
 from boxship.build.scratch import Scratch
@@ -87,6 +87,7 @@ class BuildService:
         """Build and yield the classic builder's messages. Closing the iterator cancels the build."""
         said: list[Message] = []
         text: ClassicText | None = None
+        begun = False  # something was said: an error can only follow in the stream
         try:
             async for event in self._events(options, context, auths):
                 if isinstance(event, Plan):
@@ -95,6 +96,9 @@ class BuildService:
                 messages = list(_ending(event)) if isinstance(event, Built | Warned) else []
                 if text is not None:
                     messages = [*text.messages(event), *messages]
+                elif isinstance(event, Pulling):  # base images come before their steps can be counted
+                    messages = [event.message]
+                begun = begun or (bool(messages) and not options.quiet)
                 if not options.quiet:
                     for message in messages:
                         yield message
@@ -103,7 +107,7 @@ class BuildService:
                 else:
                     said += messages
         except BoxshipError as exc:
-            if text is None:
+            if text is None and not begun:
                 raise
             for message in said:
                 yield message
