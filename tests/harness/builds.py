@@ -63,17 +63,23 @@ def has_older_words(case: str) -> bool:
 def context(case: str, directory: Path, *, peer: bool) -> Path:
     """Copy a case's context into ``directory`` with the one Dockerfile to use, and make the archives that it names."""
     source = HOME / "dockerfiles" / case
-    made = directory / case
-    shutil.copytree(source, made, symlinks=True)
-    for path in (made, *made.rglob("*")):
-        if not path.is_symlink():  # whatever the checkout's umask was
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    made = copied(source, directory)
     text = (source / ("Dockerfile.peer" if peer and has_older_words(case) else "Dockerfile")).read_text()
     (made / "Dockerfile").write_text(text)
     (made / "Dockerfile.peer").unlink(missing_ok=True)
     for name, compress in _ARCHIVES.items():
         if name in text:
             (made / name).write_bytes(compress(_rootfs()))
+    return made
+
+
+def copied(source: Path, directory: Path) -> Path:
+    """Copy a context into ``directory``, with the modes that every checkout gives."""
+    made = directory / source.name
+    shutil.copytree(source, made, symlinks=True)
+    for path in (made, *made.rglob("*")):
+        if not path.is_symlink():  # whatever the checkout's umask was
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     return made
 
 
@@ -113,6 +119,11 @@ def files(builder: Builder, name: str) -> dict[str, list[Any]]:
         ).stdout
     finally:
         builder.docker("rm", "-v", container)
+    return rows(archive)
+
+
+def rows(archive: bytes) -> dict[str, list[Any]]:
+    """Return what :func:`files` does for an exported container."""
     found: dict[str, list[Any]] = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
@@ -133,10 +144,17 @@ def observe(builder: Builder, name: str, base: dict[str, list[Any]]) -> dict[str
     """Return what is to be equal: files that the base image has not, those of it that are gone, configuration, history."""
     found = files(builder, name)
     return {
+        **difference(found, base),
+        "config": configuration(builder, name),
+        "history": _history(builder, name),
+    }
+
+
+def difference(found: dict[str, list[Any]], base: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return the files that the base image has not, and those of it that are gone."""
+    return {
         "files": {path: row for path, row in sorted(found.items()) if base.get(path) != row},
         "gone": sorted(set(base) - set(found)),
-        "config": _configuration(builder, name),
-        "history": _history(builder, name),
     }
 
 
@@ -146,7 +164,8 @@ def recorded() -> dict[str, Any]:
     return found
 
 
-def _configuration(builder: Builder, name: str) -> dict[str, Any]:
+def configuration(builder: Builder, name: str) -> dict[str, Any]:
+    """Return the fields of an image's configuration that an instruction can set."""
     document = json.loads(builder.docker("image", "inspect", name).stdout)[0]
     config = {key: value for key, value in document["Config"].items() if key not in _OWN and value}
     return {"Config": config, **{key: document.get(key, "") for key in ("Author", "Os", "Architecture")}}

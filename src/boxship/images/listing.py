@@ -49,8 +49,8 @@ def rows(
     for image in images:
         if image.id in variants and not (image.references or image.digests):
             continue  # it is in the row of the image that has the name
-        if not image.references and image.id in parents and not all:
-            continue  # a step of a build
+        if not image.references and image.id in parents and (dangling or not all):
+            continue  # a step of a build, which dangles for nobody
         if dangling is not None and dangling != (not image.references):
             continue
         listed = shown(image)
