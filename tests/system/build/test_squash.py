@@ -96,6 +96,7 @@ def test_everything_is_in_one_layer_and_nothing_else_is_there(engine: Engine, pr
     ]
 
 
+@pytest.mark.row("BLD-29")
 def test_it_is_what_dockerd_makes(engine: Engine, project: Path) -> None:
     try:
         peer = Dockerd(["--experimental"])
@@ -117,6 +118,7 @@ def test_it_is_what_dockerd_makes(engine: Engine, project: Path) -> None:
     assert ours == theirs
 
 
+@pytest.mark.row("BLD-29")
 def test_our_command_line_needs_no_experimental_daemon_and_docker_says_that_it_does(project: Path) -> None:
     engine = Engine()
     try:

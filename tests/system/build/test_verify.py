@@ -157,6 +157,7 @@ def test_errors_are_those_of_inspect_and_build(engine: Engine, project: Path) ->
     assert verify(engine, "some").returncode == 1
 
 
+@pytest.mark.row("BLD-31")
 def test_two_machines_give_the_same_digests(engine: Engine, tmp_path: Path) -> None:
     """Another data root, umask, time zone, locale, order of files, place of the context, and a Dockerfile from outside."""
     other = Engine()

@@ -16,6 +16,7 @@ from boxship.build.attestations.packages import Package, plain
 SMALLEST = 64 * 1024  # bytes; no Go program is smaller
 _MAGIC = b"\xff Go buildinf:"
 _INLINE = 2
+_UNVERSIONED = b"(devel)"  # the program's own module, built in its directory
 _HEADER = 32
 _LARGEST = 4 * 1024 * 1024  # bytes of the section that are read
 _GUARD = 16  # bytes of a marker on either side of the lines
@@ -30,7 +31,8 @@ def modules(fd: int, source: str) -> Iterator[Package]:
     version, at = _string(data, _HEADER)
     lines, _ = _string(data, at)
     if version.startswith(b"go"):
-        yield Package(type="golang", name="stdlib", version=_text(version[2:].split(b" ")[0]), source=source)
+        release = _text(version[2:].split(b" ")[0])
+        yield Package(type="golang", name="stdlib", version=release, source=source)
     found: list[tuple[bytes, bytes]] = []
     for line in lines[_GUARD:-_GUARD].split(b"\n"):
         words = line.split(b"\t")
@@ -40,8 +42,9 @@ def modules(fd: int, source: str) -> Iterator[Package]:
             found[-1] = (words[1], words[2])  # what was built in place of the one before
     for path, number in found:
         namespace, _, name = _text(path).rpartition("/")
+        shown = "" if number == _UNVERSIONED else _text(number)
         if name:
-            yield Package(type="golang", namespace=namespace, name=name, version=_text(number), source=source)
+            yield Package(type="golang", namespace=namespace, name=name, version=shown, source=source)
 
 
 def _section(fd: int) -> bytes:
