@@ -19,45 +19,15 @@ from boxship.snapshots.overlay import OverlayWhiteouts
 from boxship.snapshots.tar_reader import REGULAR, Entry, TarReader
 from boxship.snapshots.tar_writer import TarWriter
 from boxship.snapshots.vfs import Deletions
+from harness.hostile_archives import archives
 
 pytestmark = pytest.mark.system  # owners and devices
 
 PLACE = Path(tempfile.gettempdir()) / f"boxship-fuzz-{os.getpid()}"  # known before the archives are drawn
 OUT = str(PLACE / "out")
-PARTS = ["a", "b", "c", "..", ".", "", "out", "kept", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh..", "ü" * 130, "\udcff"]
-TYPES = [b"0", b"1", b"2", b"3", b"5", b"6", b"7", b"\0", b"S", b"V", b"x"]
-names = st.builds(
-    lambda absolute, parts: ("/" if absolute else "") + "/".join(parts),
-    st.booleans(),
-    st.lists(st.sampled_from(PARTS), min_size=1, max_size=6),
-)
 SETTINGS = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@st.composite
-def archives(draw: st.DrawFn) -> bytes:
-    out = io.BytesIO()
-    for _ in range(draw(st.integers(1, 12))):
-        info = tarfile.TarInfo()
-        info.name = draw(names)
-        info.type = draw(st.sampled_from(TYPES))
-        info.linkname = draw(
-            st.one_of(names, st.sampled_from([OUT, f"{OUT}/kept", f"/proc/self/root{OUT}", "/", ".."]))
-        )
-        info.mode = draw(st.sampled_from([0, 0o644, 0o7777]))
-        info.uid = draw(st.sampled_from([0, 1, 2**32 - 1, 2**40]))
-        info.mtime = draw(st.sampled_from([0, 1, -5, 2**40]))
-        data = draw(st.binary(max_size=600)) if info.type in (b"0", b"7", b"\0", b"S", b"x") else b""
-        info.size = len(data)
-        info.pax_headers = draw(
-            st.sampled_from(
-                [{}, {"SCHILY.xattr.trusted.overlay.opaque": "y"}, {"SCHILY.xattr.user.x": "y"}, {"size": "3"}]
-            )
-        )
-        out.write(info.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape") + data + bytes(-len(data) % 512))
-    return out.getvalue() + bytes(1024)
 
 
 @pytest.fixture
@@ -106,13 +76,15 @@ def unpack(data: bytes, place: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["overlay", "vfs", "plain", "copy"])
 @SETTINGS
-@given(data=archives())
+@given(data=archives(OUT))
 def test_c6_nothing_outside_changes(place: Path, kind: str, data: bytes) -> None:
     unpack(data, place, kind)
 
 
 @SETTINGS
-@given(data=archives(), flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=20))
+@given(
+    data=archives(OUT), flips=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=20)
+)
 def test_c6_flipped_bytes_are_an_error_or_another_archive(
     place: Path, data: bytes, flips: list[tuple[int, int]]
 ) -> None:

@@ -21,6 +21,7 @@ import pytest
 from boxship.linux import mount
 from harness import hostile
 from harness.engine import SOURCE, Engine
+from harness.registry_server import RegistryServer
 
 pytestmark = pytest.mark.system
 
@@ -127,6 +128,38 @@ def test_f3_a_full_disk_and_a_crash(small_disk: Engine) -> None:
     engine.start()
     assert hostile.inspect(engine, id)["State"]["Running"]
     assert hostile.call(engine, "DELETE", f"/containers/{id}?force=1")[0] == 204
+
+
+def test_f3_commit_and_push_on_a_full_disk(small_disk: Engine) -> None:
+    """Both say why they fail, or do their work; nothing is left, and both work when there is room again."""
+    engine = small_disk
+    id = hostile.start(engine, "busybox", "sh", "-c", "head -c 3000000 /dev/urandom > /new")
+    hostile.until(lambda: not hostile.inspect(engine, id)["State"]["Running"])
+    registry = RegistryServer(prefix=engine.namespace.prefix())
+    registry.start()
+    try:
+        name = f"localhost:{registry.port}/full"
+        assert hostile.call(engine, "POST", f"/images/busybox/tag?repo={name}&tag=latest")[0] == 201
+        before = state(engine)
+        fill(engine.data_root)
+        status, answer = hostile.call(engine, "POST", f"/commit?container={id}&repo=committed", {})
+        assert (status, b"no space left on device" in answer.lower()) == (500, True), answer
+        pushed = hostile.call(engine, "POST", f"/images/{name}/push?tag=latest")[1].decode()
+        assert '"aux"' in pushed or "no space left on device" in pushed.lower() or "disk is full" in pushed, pushed
+        assert "Traceback" not in engine.log_text()
+        hostile.until(lambda: state(engine)["ingests"] == [], lambda: state(engine))
+        after = state(engine)
+        assert {key: after[key] for key in before if key != "blobs"} == {
+            key: before[key] for key in before if key != "blobs"
+        }
+        for filler in engine.data_root.glob("filler*"):
+            filler.unlink()
+        assert hostile.call(engine, "POST", f"/commit?container={id}&repo=committed", {})[0] == 201
+        assert '"aux"' in hostile.call(engine, "POST", f"/images/{name}/push?tag=latest")[1].decode()
+        engine.docker("rmi", "committed", name)
+        assert engine.boxship("system", "fsck").stdout == "nothing is wrong\n"
+    finally:
+        registry.close()
 
 
 EXT4_IOC_SHUTDOWN = 0x8004587D  # fs/ext4/ext4.h: from now on every access to the disk is EIO

@@ -21,6 +21,7 @@ import pytest
 from harness import hostile
 from harness.engine import Engine
 from harness.hostile import archive, busybox_without, directory, entry, link, tar
+from harness.hostile_archives import raw_header, tricks
 
 pytestmark = pytest.mark.system
 
@@ -42,58 +43,6 @@ def nothing_stored(engine: Engine) -> Iterator[None]:
     before = stored(engine)
     yield
     hostile.until(lambda: stored(engine) == before, lambda: (before, stored(engine)), 10)
-
-
-def raw_header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
-    """Return a ustar header with any ``size`` field, its checksum right."""
-    header = bytearray(512)
-    header[0 : len(name)] = name
-    header[100:108] = b"0000644\0"
-    header[108:124] = b"0000000\0" * 2
-    header[124 : 124 + len(size)] = size
-    header[136:148] = b"00000000000\0"
-    header[156:157] = kind
-    header[257:265] = b"ustar\x0000"
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header)
-
-
-def tricks(outside: Path) -> dict[str, bytes]:
-    """Archives of which nothing may land outside; all but those named ``bad ...`` may be taken."""
-    deep = "d/" * 2000
-    return {
-        "absolute": tar([entry(str(outside / "file"), b"evil")]),
-        "dots": tar([entry(f"../../../../../../../..{outside}/file", b"evil")]),
-        "hard link out": tar([entry("l", type=tarfile.LNKTYPE, linkname=str(outside / "file")), entry("l", b"evil")]),
-        "link then file": tar([link("d", str(outside)), entry("d/file", b"evil"), entry("d/new", b"evil")]),
-        "link then directory": tar([link("d", str(outside)), directory("d"), entry("d/new", b"evil")]),
-        "link chain": tar(
-            [link("a", "b"), link("b", str(outside)), entry("a/new", b"evil"), link("b", "."), entry("a/x")]
-        ),
-        "type change": tar([directory("t"), entry("t/x", b"1"), link("t", str(outside)), entry("t/file", b"evil")]),
-        "whiteout through a link": tar([link("w", str(outside)), entry("w/.wh.file"), entry("w/.wh..wh..opq")]),
-        "whiteout of the parent": tar([entry(".wh..."), entry(".wh.."), entry("d/.wh...")]),
-        "opaque root": tar([entry(".wh..wh..opq")]),
-        "surrogates": tar([entry("caf\udce9\udcff", b"x")]),
-        "long name": tar([entry("n" * 100_000, b"x")]),
-        "deep": tar([entry(deep + "file", b"x")]),
-        "device": tar([entry("disk", type=tarfile.BLKTYPE, devmajor=8, devminor=0)]),
-        "old": tar([entry("old", b"x", mtime=-(1 << 40))]),
-        "far": tar([entry("far", b"x", mtime=1 << 60)]),
-        "trusted xattr": tar([entry("x", b"x", pax_headers={"SCHILY.xattr.trusted.overlay.redirect": str(outside)})]),
-        "opaque xattr": tar(
-            [entry("x", type=tarfile.DIRTYPE, pax_headers={"SCHILY.xattr.trusted.overlay.opaque": "y"})]
-        ),
-        "bad negative size": raw_header(b"x", b"\xff" * 12) + bytes(1024),
-        "bad huge size": raw_header(b"x", b"\x80" + b"\x7f" * 11) + bytes(1024),
-        "bad size text": raw_header(b"x", b"-0000000001\0") + bytes(1024),
-        "bad pax size": raw_header(b"p", b"%011o\0" % 30, b"x")
-        + b"30 size=999999999999999999999\n".ljust(512, b"\0")
-        + bytes(1024),
-        "bad truncated": tar([entry("x", b"y" * 5000)])[:2000],
-        "bad rubbish": os.urandom(4096),
-    }
 
 
 @pytest.mark.parametrize("way", ["import", "load"])
