@@ -18,7 +18,7 @@ from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
 from boxship.spec.boxship.explanation import NetworkExplanation
 from boxship.spec.boxship.referrers import Referrers
 from boxship.spec.boxship.verification import Comparison
-from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
+from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot, VolumeUpdate
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import (
     ContainerConfig,
@@ -443,6 +443,14 @@ class VolumeHistory(Protocol):
     async def clone(self, volume: str, new: str) -> Volume: ...
 
     async def rename(self, volume: str, new: str) -> Volume: ...
+
+    async def export(self, volume: str) -> AsyncIterator[bytes]: ...
+
+    async def load(self, volume: str, source: AsyncIterator[bytes]) -> Volume:
+        """Make a volume of a tar, or fill an empty one."""
+
+    async def update(self, volume: str, change: VolumeUpdate) -> Volume:
+        """Change labels and size."""
 
 
 class Volumes(Protocol):

@@ -7,8 +7,9 @@ from aiohttp import web
 from boxship.api import answers
 from boxship.api.backend import VolumeHistory
 from boxship.api.call import Call
+from boxship.api.images import upload
 from boxship.api.router import Kind, Level, Route
-from boxship.spec.boxship.volume_history import NewName
+from boxship.spec.boxship.volume_history import NewName, VolumeUpdate
 
 
 class VolumeHistoryRoutes:
@@ -29,6 +30,9 @@ class VolumeHistoryRoutes:
             Route("GET", f"{volume}/snapshots/{{snapshot}}/archive", self.backup, Level.READ, kind),
             Route("POST", f"{volume}/clone", self.clone, Level.ADMIN, kind),
             Route("POST", f"{volume}/rename", self.rename, Level.ADMIN, kind),
+            Route("GET", f"{volume}/archive", self.export, Level.ADMIN, kind),
+            Route("PUT", f"{volume}/archive", self.load, Level.ADMIN, kind),
+            Route("POST", f"{volume}/update", self.update, Level.ADMIN, kind),
         ]
 
     async def list(self, call: Call) -> web.StreamResponse:
@@ -58,6 +62,18 @@ class VolumeHistoryRoutes:
         """GET /boxship/volumes/{name}/snapshots/{snapshot}/archive."""
         pieces = await self._history.backup(call.params["name"], call.params["snapshot"])
         return await answers.stream(call, "application/x-tar", pieces)
+
+    async def export(self, call: Call) -> web.StreamResponse:
+        """GET /boxship/volumes/{name}/archive."""
+        return await answers.stream(call, "application/x-tar", await self._history.export(call.params["name"]))
+
+    async def load(self, call: Call) -> web.StreamResponse:
+        """PUT /boxship/volumes/{name}/archive."""
+        return answers.document(await self._history.load(call.params["name"], upload(call)), status=201)
+
+    async def update(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/volumes/{name}/update."""
+        return answers.document(await self._history.update(call.params["name"], await call.json(VolumeUpdate)))
 
     async def clone(self, call: Call) -> web.StreamResponse:
         """POST /boxship/volumes/{name}/clone."""

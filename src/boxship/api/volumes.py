@@ -8,6 +8,7 @@ from boxship.api import answers
 from boxship.api.backend import Volumes
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
+from boxship.base.errors import Unavailable
 from boxship.spec.docker.volume import VolumeCreate
 
 
@@ -25,6 +26,7 @@ class VolumeRoutes:
             Route("POST", "/volumes/create", self.create, Level.ADMIN, kind),
             Route("POST", "/volumes/prune", self.prune, Level.ADMIN, kind),
             Route("GET", "/volumes/{name*}", self.inspect, Level.READ, kind),
+            Route("PUT", "/volumes/{name*}", self.update, Level.ADMIN, kind),
             Route("DELETE", "/volumes/{name*}", self.remove, Level.ADMIN, kind),
         ]
 
@@ -39,6 +41,10 @@ class VolumeRoutes:
     async def inspect(self, call: Call) -> web.StreamResponse:
         """GET /volumes/{name}."""
         return answers.document(await self._volumes.inspect(call.params["name"]))
+
+    async def update(self, call: Call) -> web.StreamResponse:  # noqa: ARG002
+        """PUT /volumes/{name}: for volumes of a cluster, which there is none of."""
+        raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
     async def remove(self, call: Call) -> web.StreamResponse:
         """DELETE /volumes/{name}."""

@@ -50,6 +50,7 @@ from boxship.engine.repair import Repair
 from boxship.engine.rootfs import threads
 from boxship.engine.rootfs.archive import ArchiveService
 from boxship.engine.rootfs.commit import CommitService
+from boxship.engine.rootfs.unpacking import Unpacking
 from boxship.engine.rows import ContainerRows
 from boxship.engine.settings import BUILTIN_RUNTIME, EngineSettings, Runtime
 from boxship.engine.start import StartComposer
@@ -224,7 +225,14 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         names=Nameserver(f"{settings.exec_root}/nameserver"),
         relay=Proxy(f"{settings.exec_root}/proxy"),
     )
-    composer = StartComposer(settings, snapshotter=snapshotter, files=files, dns=dns, apparmor=DefaultProfile())
+    composer = StartComposer(
+        settings,
+        snapshotter=snapshotter,
+        files=files,
+        dns=dns,
+        apparmor=DefaultProfile(),
+        has_quota=volumes.has_quota,
+    )
 
     def users() -> list[ImageUser]:
         return [
@@ -382,7 +390,11 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         networks=ContainerNetworks(networks, lifecycle=lifecycle, rows=rows, composer=composer),
         volumes=volumes,
         volume_history=VolumeHistory(
-            volumes, emit=events.emit, still=Stillness(index, lifecycle).still, stream=threads.stream
+            volumes,
+            emit=events.emit,
+            still=Stillness(index, lifecycle).still,
+            stream=threads.stream,
+            unpack=lambda source: Unpacking(source, identity),
         ),
         disk=disk,
         builds=builds,

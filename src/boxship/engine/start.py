@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,7 +46,10 @@ class StartComposer:
         files: ContainerFiles,
         dns: network_files.DNSDefaults,
         apparmor: DefaultProfile,
+        has_quota: Callable[[str], bool],
     ) -> None:
+        """``has_quota``: whether a quota bounds the volume of that name."""
+        self._has_quota = has_quota
         self._apparmor = apparmor
         self._settings = settings
         self._snapshotter = snapshotter
@@ -120,7 +124,10 @@ class StartComposer:
         if runtime.path:
             _check_foreign(document, limits.runtime)
         bounding = document["process"]["capabilities"]["bounding"]
-        program, profile = self._seccomp(limits, bounding, compiled=not runtime.path)
+        bounded = bool(storage_size(limits) or self._settings.storage_size) or any(
+            self._has_quota(mount.name) for mount in spec.mounts if mount.type == "volume"
+        )
+        program, profile = self._seccomp(limits, bounding, compiled=not runtime.path, bounded=bounded)
         if profile is not None:
             document["linux"]["seccomp"] = profile
         trees = [self._snapshotter.rootfs(key) for key in image_trees.keys(spec)]
@@ -218,7 +225,7 @@ class StartComposer:
     # -- seccomp -----------------------------------------------------------------------------------------------------
 
     def _seccomp(
-        self, limits: HostConfig, capabilities: list[str], *, compiled: bool
+        self, limits: HostConfig, capabilities: list[str], *, compiled: bool, bounded: bool
     ) -> tuple[str | None, dict[str, Any] | None]:
         """Return the path of the compiled program, or for a runtime that compiles itself the OCI document.
 
@@ -229,8 +236,7 @@ class StartComposer:
         if limits.privileged or wanted == "unconfined" or profile is None:
             return None, None
         key = tuple(capabilities)
-        # A file's owner may give it another project, which would not count against the bound of the layer.
-        bounded = storage_size(limits) or self._settings.storage_size
+        # A file's owner may give it another project, which would not count against the bound of layer or volume.
         denied = project_quota.CHANGING_IOCTLS if bounded else ()
         if wanted is None and compiled and not denied and key in self._programs:
             return self._programs[key], None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import os
 import struct
 
 from boxship.linux._libc import NUMBERS, check, libc
@@ -30,6 +31,8 @@ _DQBLK = struct.Struct(
     "=8QI4x"
 )  # hard and soft limit of KiB, bytes in use, the same of inodes, two times, valid fields
 _BLOCK = 1024
+_FIRST, _LAST = 1 << 20, (1 << 31) - 1  # people number theirs from 1
+_TRIES = 64
 
 _quotactl_fd = libc["syscall"]
 _quotactl_fd.argtypes = (ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint, ctypes.c_char_p)
@@ -74,6 +77,18 @@ def set_limit(fd: int, number: int, size: int) -> None:
     """Let the files of a project take ``size`` bytes, rounded up to KiB; 0 lifts the limit. Raises OSError as `usage`."""
     blocks = -(-size // _BLOCK)
     _call(fd, Q_SETQUOTA, number, ctypes.create_string_buffer(_DQBLK.pack(blocks, blocks, *[0] * 6, QIF_BLIMITS)))
+
+
+def unused(fd: int) -> int:
+    """Return a project number that nobody uses on the file system of ``fd``. Raises OSError as `usage`.
+
+    It is chosen at random, since several engines may share a file system.
+    """
+    for _ in range(_TRIES):
+        number = _FIRST + int.from_bytes(os.urandom(8), "little") % (_LAST - _FIRST)
+        if usage(fd, number) == (0, 0):
+            return number
+    raise OSError(errno.EBUSY, "no unused project number found")
 
 
 def _call(fd: int, command: int, number: int, buffer: ctypes.Array[ctypes.c_char]) -> None:

@@ -1,20 +1,16 @@
 """The bound of a snapshot's size: a project quota on its directory.
 
-The project's number is chosen at random among those that nobody uses, since several engines may share a file system, and
-is kept nowhere but in the directory itself.
+The project's number is kept nowhere but in the directory itself.
 """
 
 import errno
 import os
-import secrets
 import tempfile
 
 from boxship.base.errors import InvalidInput
 from boxship.linux import project_quota
 from boxship.snapshots import tree
 
-_FIRST, _LAST = 1 << 20, (1 << 31) - 1  # people number theirs from 1
-_TRIES = 64
 _UNSUPPORTED = frozenset(
     (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ESRCH, errno.ENOTBLK, errno.EPERM)
 )
@@ -38,7 +34,7 @@ def limit(path: str, size: int) -> None:
     """Let what will be made in the empty directory take ``size`` bytes. Raises QuotaUnsupported, OSError."""
     with tree.opened(tree.open_root(path)) as fd:
         try:
-            number = _unused(fd)
+            number = project_quota.unused(fd)
             project_quota.set_limit(fd, number, size)
             project_quota.set_project(fd, number)
         except OSError as exc:
@@ -59,11 +55,3 @@ def lift(path: str) -> None:
     except OSError as exc:
         if exc.errno not in _UNSUPPORTED:
             raise
-
-
-def _unused(fd: int) -> int:
-    for _ in range(_TRIES):
-        number = _FIRST + secrets.randbelow(_LAST - _FIRST)
-        if project_quota.usage(fd, number) == (0, 0):
-            return number
-    raise OSError(errno.EBUSY, "no unused project number found")

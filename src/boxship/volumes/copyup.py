@@ -11,7 +11,7 @@ import os
 
 from boxship.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from boxship.linux.rename import RENAME_NOREPLACE, renameat2
-from boxship.volumes import tree
+from boxship.volumes import bounds, tree
 
 DATA = "_data"
 _PARTIAL = ".copy-up.partial"
@@ -30,7 +30,7 @@ def copy_up(volume_fd: int, root_fd: int, path: str) -> bool:
         if source_fd < 0:
             return False
         try:
-            _stage(volume_fd, source_fd)
+            _stage(volume_fd, data_fd, source_fd)
         finally:
             os.close(source_fd)
         _move(volume_fd, data_fd)
@@ -82,12 +82,13 @@ def _source(root_fd: int, path: str) -> int:
         raise
 
 
-def _stage(volume_fd: int, source_fd: int) -> None:
+def _stage(volume_fd: int, data_fd: int, source_fd: int) -> None:
     tree.remove(_PARTIAL, volume_fd)
     os.mkdir(_PARTIAL, 0o700, dir_fd=volume_fd)
     try:
         staged_fd = tree.open_directory(_PARTIAL, volume_fd)
         try:
+            bounds.inherit(data_fd, staged_fd)
             tree.copy(source_fd, staged_fd)
         finally:
             os.close(staged_fd)

@@ -7,18 +7,32 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from boxship.base import clock
-from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, SystemFailure
-from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
+from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot, VolumeUpdate
 from boxship.spec.docker.volume import Volume, VolumeCreate
-from boxship.volumes import archive, copyup, snapshots, tree
+from boxship.volumes import archive, copyup, resizing, snapshots, tree
+from boxship.volumes import options as driver_options
 from boxship.volumes.rows import KIND
 from boxship.volumes.service import Emit, VolumeService
 
 T = TypeVar("T")
 Stream = Callable[[Callable[[archive.Writable], None]], AsyncIterator[bytes]]
+
+
+class Unpacking(Protocol):
+    """An archive that arrives."""
+
+    def into(self, directory_fd: int) -> None:
+        """Unpack it into an empty directory; blocking. Raises InvalidInput, SystemFailure."""
+
+    async def end(self) -> None:
+        """Take no more of it."""
+
+
+Unpack = Callable[[AsyncIterator[bytes]], Unpacking]
 Still = Callable[[Sequence[str]], contextlib.AbstractAsyncContextManager[None]]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _KINDS = {"A": "added", "C": "changed", "D": "deleted"}
@@ -37,11 +51,13 @@ class VolumeHistory:
         emit: Emit,
         still: Still,
         stream: Stream,
+        unpack: Unpack,
         now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
         """``still`` keeps containers still: their ids -> a context. ``stream`` runs a writer in a thread and yields its bytes."""
         self._volumes = volumes
         self._stream = stream
+        self._unpack = unpack
         self._still = still
         self._emit = emit
         self._now_ns = now_ns
@@ -52,14 +68,14 @@ class VolumeHistory:
         name = name or re.sub(r"[^0-9]", "", clock.rfc3339(now).partition(".")[0])
         if not _NAME.fullmatch(name):
             raise InvalidInput(f'invalid snapshot name "{name}": only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed')
-        async with self._volumes.resting(volume, running=True) as directory:
+        async with self._volumes.resting(volume, running=True):
             with _translated(volume, name):
                 known: Mapping[str, snapshots.Entry] = {}
                 holders = self._volumes.holders(volume)
                 if holders:  # most is read while they run, so that they are still for what changes meanwhile only
-                    known = await _in_thread(directory, snapshots.gather)
+                    known = await self._in_thread(volume, snapshots.gather)
                 async with self._still(holders):
-                    made = await _in_thread(directory, lambda fd: snapshots.take(fd, name, now, known))
+                    made = await self._in_thread(volume, lambda fd: snapshots.take(fd, name, now, known))
         self._tell("snapshot", volume, {"snapshot": name})
         return _document(name, made)
 
@@ -83,6 +99,10 @@ class VolumeHistory:
     async def restore(self, volume: str, name: str) -> None:
         """Give a volume the content of a snapshot. Raises NotFound, Conflict, SystemFailure with the content as it was."""
         _check(volume, name)
+        if ((await self._volumes.inspect(volume)).options or {}).get("type") == "tmpfs":
+            raise NotSupported(
+                f"volume {volume}: a tmpfs is empty when no container runs, so nothing can be restored to it"
+            )
         await self._work(volume, name, lambda fd: snapshots.restore(fd, name))
         self._tell("restore", volume, {"snapshot": name})
 
@@ -110,6 +130,56 @@ class VolumeHistory:
             snapshot = await asyncio.to_thread(read)
         return self._stream(write)
 
+    async def export(self, volume: str) -> AsyncIterator[bytes]:
+        """Return what is in a volume now as a tar, by a snapshot that goes with the stream. Raises as :meth:`take`."""
+        name = f"export-{os.urandom(8).hex()}"
+        await self.take(volume, name)
+        pieces = await self.backup(volume, name)
+
+        async def stream() -> AsyncIterator[bytes]:
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                with contextlib.suppress(BoxshipError):
+                    await self._in_thread(volume, lambda fd: snapshots.remove(fd, name))
+
+        return stream()
+
+    async def load(self, volume: str, source: AsyncIterator[bytes]) -> Volume:
+        """Make a volume of a tar, compressed or not, or fill an empty one; raises InvalidInput, Conflict, SystemFailure.
+
+        All of it is there afterwards, or nothing.
+        """
+        is_new = volume not in {each.name for each in await self._volumes.list({})}
+        made = await self._volumes.create(VolumeCreate(name=volume))
+        unpacking = self._unpack(source)
+
+        def work(fd: int) -> None:
+            data_fd = tree.open_directory(copyup.DATA, fd)
+            try:
+                if os.listdir(data_fd):
+                    raise Conflict(f"import {volume}: the volume has content: import into a new one")
+                with snapshots.staged(fd) as staged_fd:
+                    tree.copy_attributes(data_fd, staged_fd)
+                    unpacking.into(staged_fd)
+            finally:
+                os.close(data_fd)
+
+        task = asyncio.create_task(self._work(volume, "", work))
+        try:
+            await asyncio.shield(task)
+        except BaseException:
+            await unpacking.end()
+            await asyncio.gather(task, return_exceptions=True)
+            if is_new:
+                with contextlib.suppress(BoxshipError):
+                    await self._volumes.remove(volume, force=True)
+            raise
+        await unpacking.end()
+        self._tell("import", volume, {})
+        return made
+
     async def clone(self, volume: str, new: str) -> Volume:
         """Make a volume with the content and labels of another one; raises NotFound, InvalidInput, Conflict, SystemFailure.
 
@@ -118,10 +188,17 @@ class VolumeHistory:
         source = await self._volumes.inspect(volume)
         if new in {each.name for each in await self._volumes.list({})}:
             raise Conflict(f"clone {volume}: a volume named {new} exists")
-        made = await self._volumes.create(VolumeCreate(name=new, labels=source.labels))
+        bound = {key: text for key, text in (source.options or {}).items() if key in ("size", "backing")}
+        mounted = (source.options or {}).get("type")
+        request = VolumeCreate(name=new, labels=source.labels, driver_opts=None if mounted else bound or None)
+        made = await self._volumes.create(request)
 
         def copy(source_fd: int) -> None:
-            with _opened(os.path.dirname(made.mountpoint)) as target_fd, snapshots.staged(target_fd) as staged_fd:
+            with (
+                self._volumes.content(new) as data,
+                _opened(os.path.dirname(data)) as target_fd,
+                snapshots.staged(target_fd) as staged_fd,
+            ):
                 data_fd = tree.open_directory(copyup.DATA, source_fd)
                 try:
                     tree.copy(data_fd, staged_fd)
@@ -137,35 +214,59 @@ class VolumeHistory:
             raise
         return made
 
+    async def update(self, volume: str, change: VolumeUpdate) -> Volume:
+        """Change labels and size of a volume, also while containers run with it.
+
+        Raises NotFound; InvalidInput for a size that cannot be; Conflict; NotSupported; SystemFailure with all as it was.
+        """
+        async with self._volumes.resting(volume, running=True):
+            options = dict((await self._volumes.inspect(volume)).options or {})
+            if change.size:
+                options["size"] = change.size
+                try:
+                    driver_options.check(volume, options)
+                except InvalidInput as exc:
+                    raise InvalidInput(str(exc).replace("create ", "update ", 1)) from exc
+                with _translated(volume, ""):
+                    await asyncio.to_thread(self._resize, volume, options)
+            made = await self._volumes.change(
+                volume, options or None, add_labels=change.add_labels, remove_labels=change.remove_labels
+            )
+        self._tell("update", volume, {})
+        return made
+
+    def _resize(self, volume: str, options: Mapping[str, str]) -> None:
+        self._volumes.unmount_unheld(volume)
+        resizing.resize(self._volumes.mountpoint(volume), options)
+
     async def rename(self, volume: str, new: str) -> Volume:
         """Give a volume another name, with its snapshots. Raises NotFound, InvalidInput, Conflict, SystemFailure."""
         return await self._volumes.rename(volume, new)
 
     async def _work(self, volume: str, name: str, work: Callable[[int], T]) -> T:
-        async with self._volumes.resting(volume) as directory:
+        async with self._volumes.resting(volume):
             with _translated(volume, name):
-                return await _in_thread(directory, work)
+                return await self._in_thread(volume, work)
+
+    async def _in_thread(self, volume: str, work: Callable[[int], T]) -> T:
+        """Return what ``work`` makes of the volume's open directory, with what its options mount in it.
+
+        A cancellation waits for its end: the volume rests, and containers are still, until the thread is done.
+        """
+
+        def opened() -> T:
+            with self._volumes.content(volume) as data, _opened(os.path.dirname(data)) as fd:
+                return work(fd)
+
+        task = asyncio.create_task(asyncio.to_thread(opened))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.gather(task, return_exceptions=True)
+            raise
 
     def _tell(self, action: str, volume: str, attributes: Mapping[str, str]) -> None:
         self._emit(KIND, action, volume, {"driver": "local", **attributes})
-
-
-async def _in_thread(directory: str, work: Callable[[int], T]) -> T:
-    """Return what ``work`` makes of the open directory.
-
-    A cancellation waits for its end: the volume rests, and containers are still, until the thread is done.
-    """
-
-    def opened() -> T:
-        with _opened(directory) as fd:
-            return work(fd)
-
-    task = asyncio.create_task(asyncio.to_thread(opened))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 @contextlib.contextmanager

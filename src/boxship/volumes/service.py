@@ -16,17 +16,17 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from boxship.base import atomicfile, clock, ids
-from boxship.base.errors import Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
+from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
 from boxship.store import Store, Transaction
-from boxship.volumes import copyup, matching, mounting, rows, snapshots, tree
+from boxship.volumes import bounds, copyup, inplace, matching, mounting, rows, snapshots, tree
 from boxship.volumes import options as driver_options
 from boxship.volumes.drivers import VolumeDrivers
 from boxship.volumes.matching import Filters
@@ -71,6 +71,7 @@ class VolumeService:
         self._holders: dict[str, set[str]] = defaultdict(set)  # containers that run with the volume
         self._reached: dict[str, str] = {}  # where volumes of plugins are mounted for a moment
         self._resting: set[str] = set()  # volumes that no container may start with
+        self._visits: dict[str, int] = defaultdict(int)  # how often the engine itself has it mounted
         self._mounting: dict[str, threading.Lock] = defaultdict(threading.Lock)  # a server may not answer: one a volume
 
     # -- what the API asks -------------------------------------------------------------------------------------------
@@ -133,11 +134,13 @@ class VolumeService:
             found = await self._store.write(insert)
             if found is row:
                 try:
-                    await asyncio.to_thread(self._make_directory, name)
-                except OSError as exc:
+                    await asyncio.to_thread(self._make_directory, row)
+                except (OSError, BoxshipError) as exc:
                     await asyncio.to_thread(self._unmake_directory, name)
                     await self._store.write(functools.partial(self._delete_row, name))
-                    raise SystemFailure(f"create {name}: {exc.strerror}") from exc
+                    if isinstance(exc, OSError):
+                        raise SystemFailure(f"create {name}: {exc.strerror}") from exc
+                    raise type(exc)(f"create {name}: {exc}") from exc
                 self._emit(KIND, "create", name, {"driver": "local"})
         return self._volume(found)
 
@@ -176,7 +179,7 @@ class VolumeService:
             labels = row.labels or {}
             if row.users or not (everything or ANONYMOUS_LABEL in labels) or not matching.labels_match(labels, filters):
                 continue
-            size = await asyncio.to_thread(self._size, row.name)
+            size = await asyncio.to_thread(self._size, row)
             try:
                 await self._remove(row.name)
             except (Conflict, NotFound):
@@ -221,26 +224,50 @@ class VolumeService:
         self._emit(KIND, "rename", new, {"driver": "local", "oldName": name})
         return self._volume(moved)
 
+    async def change(
+        self,
+        name: str,
+        options: dict[str, str] | None,
+        *,
+        add_labels: Mapping[str, str],
+        remove_labels: Collection[str],
+    ) -> Volume:
+        """Write down other options, which the caller has seen to, and labels. Raises NotFound."""
+
+        def write(tx: Transaction) -> Row:
+            row = rows.existing(tx, name)
+            labels = {**(row.labels or {}), **add_labels}
+            labels = {key: text for key, text in labels.items() if key not in remove_labels}
+            row = msgspec.structs.replace(row, options=options, labels=labels or None)
+            rows.put(tx, row)
+            return row
+
+        return self._volume(await self._store.write(write))
+
     @contextlib.asynccontextmanager
     async def resting(self, name: str, *, running: bool = False) -> AsyncIterator[str]:
         """Give the directory of a volume that no container starts with meanwhile, or, but with ``running``, runs with.
 
-        Raises NotFound; Conflict when one runs; NotSupported for a volume whose files are elsewhere.
+        Raises NotFound; Conflict when one runs; NotSupported for a volume of a plugin.
         """
         with self._store.read() as tx:
-            row = _local(rows.existing(tx, name), "has no snapshots")
-        if driver_options.mount_options(row.options or {}) is not None:
-            raise NotSupported(f"volume {name}: what is mounted by its options has no snapshots")
+            _local(rows.existing(tx, name), "has no snapshots")
         if self._holders[name] and not running:
             holders = ", ".join(self.holders(name))
             raise Conflict(f"volume {name} is in use by running containers - [{holders}]: stop them first")
         if name in self._resting:
-            raise Conflict(f"volume {name} is being snapshotted or restored")
+            raise Conflict(f"volume {name} is being snapshotted, restored or changed")
         self._resting.add(name)
         try:
             yield self._directory(name)
         finally:
             self._resting.discard(name)
+
+    def has_quota(self, name: str) -> bool:
+        """Tell whether a quota bounds a volume."""
+        with self._store.read() as tx:
+            row = rows.get(tx, name)
+        return row is not None and row.driver == LOCAL and driver_options.has_quota(row.options or {})
 
     def holders(self, name: str) -> Sequence[str]:
         """Return the ids of the containers that run with a volume, sorted."""
@@ -294,16 +321,23 @@ class VolumeService:
             raise Conflict(f"volume {name} is being snapshotted or restored")
         self._holders[name].add(container_id)
         path = self.mountpoint(name)
-        if wanted is None:
+        bounded = driver_options.has_quota(row.options or {})
+        if wanted is None and not bounded:
             return path
 
         def work() -> None:
+            if wanted is None:
+                bounds.set_quota(path, driver_options.size(row.options or {}))  # whatever became of the file system
+                return
             with self._mounting[name]:
                 mounting.attach(path, wanted)
+                _finish_restore(path)
 
         try:
             await asyncio.to_thread(work)
         except OSError as exc:
+            if wanted is None:
+                raise SystemFailure(f"error while bounding volume '{path}': {exc.strerror}") from exc
             data = f", data: {wanted.data}" if wanted.data else ""
             call = f"mount {wanted.device}:{path}, flags: {wanted.flags:#x}{data}"
             reason = f"{call}: {os.strerror(exc.errno or 0).lower()}"
@@ -317,7 +351,7 @@ class VolumeService:
             self._plugged.unmounted(name, container_id)
         self._holders[name].discard(container_id)
         if name in self._mounting:
-            asyncio.get_running_loop().run_in_executor(None, self._unmount_unheld, name)
+            asyncio.get_running_loop().run_in_executor(None, self.unmount_unheld, name)
         self._emit(KIND, "unmount", name, {"driver": self._driver_of(name), "container": container_id})
 
     async def unuse(self, name: str, container_id: str) -> None:
@@ -385,7 +419,7 @@ class VolumeService:
             if row.driver != LOCAL:
                 return self._copy_up_reached(name, root_fd, path)
             if wanted is not None:
-                return self._copy_up_mounted(name, wanted, root_fd, path)
+                return self._copy_up_mounted(name, root_fd, path)
             fd = tree.open_directory(self._directory(name))
             try:
                 return copyup.copy_up(fd, root_fd, path)
@@ -415,24 +449,41 @@ class VolumeService:
         finally:
             os.close(fd)
 
-    def _copy_up_mounted(self, name: str, wanted: driver_options.MountOptions, root_fd: int, path: str) -> bool:
+    def _copy_up_mounted(self, name: str, root_fd: int, path: str) -> bool:
+        with self.content(name) as data:
+            fd = tree.open_directory(data)
+            try:
+                return copyup.copy_into(fd, root_fd, path)
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def content(self, name: str) -> Iterator[str]:
+        """Give the directory that holds a volume's data in this block, mounted if its options say so; blocking.
+
+        Raises NotFound, OSError.
+        """
+        with self._store.read() as tx:
+            wanted = driver_options.mount_options(rows.existing(tx, name).options or {})
         data = self.mountpoint(name)
+        if wanted is None:
+            yield data
+            return
         with self._mounting[name]:
             mounting.attach(data, wanted)
-            try:
-                fd = tree.open_directory(data)
-                try:
-                    return copyup.copy_into(fd, root_fd, path)
-                finally:
-                    os.close(fd)
-            finally:
-                if not self._holders[name]:
-                    mounting.detach(data)
+            self._visits[name] += 1
+            _finish_restore(data)
+        try:
+            yield data
+        finally:
+            with self._mounting[name]:
+                self._visits[name] -= 1
+            self.unmount_unheld(name)
 
-    def _unmount_unheld(self, name: str) -> None:
+    def unmount_unheld(self, name: str) -> None:
         """Unmount a volume that no running container has; what resists is left to the next start."""
         with self._mounting[name]:
-            if not self._holders[name]:
+            if not self._holders[name] and not self._visits[name]:
                 with contextlib.suppress(OSError):
                     mounting.detach(self.mountpoint(name))
 
@@ -536,7 +587,8 @@ class VolumeService:
         tx.delete(KIND, name)
         tx.disown(self._directory(name))
 
-    def _make_directory(self, name: str) -> None:
+    def _make_directory(self, row: Row) -> None:
+        name, options = row.name, row.options or {}
         os.makedirs(self._root, mode=0o711, exist_ok=True)
         directory = Path(self._directory(name))
         directory.mkdir(mode=0o711, exist_ok=True)
@@ -546,6 +598,10 @@ class VolumeService:
             data.chmod(0o755)  # whatever the umask is: users of any container enter here
             if self._owner != (0, 0):
                 os.chown(data, *self._owner)
+        if driver_options.has_quota(options):
+            bounds.set_quota(str(data), driver_options.size(options))
+        elif options.get("backing"):
+            bounds.make_image(str(directory), driver_options.size(options), self._owner)
         for path in (str(directory), self._root):
             atomicfile.fsync_directory(path)
 
@@ -565,6 +621,7 @@ class VolumeService:
         """Rename a volume's directory, on the disk too, to a name that no volume can have; return that, None when it is gone."""
         trash = tree.trash_name()
         mounting.detach(self._directory(name))
+        bounds.lift_quota(self.mountpoint(name))
         try:
             os.rename(self._directory(name), self._directory(trash))
         except FileNotFoundError:
@@ -590,7 +647,10 @@ class VolumeService:
                 with self._mounting[row.name]:
                     if not self._holders[row.name]:
                         mounting.detach(self._directory(row.name))
-            self._make_directory(row.name)
+            with contextlib.suppress(FileNotFoundError):
+                bounds.recover(self._directory(row.name))
+            with contextlib.suppress(InvalidInput, NotSupported):  # its containers do not start, and say why
+                self._make_directory(row)
             fd = tree.open_directory(self._directory(row.name))
             try:
                 copyup.recover(fd)
@@ -602,21 +662,22 @@ class VolumeService:
                 mounting.detach(str(path))
                 self._remove_tree(path.name)
 
-    def _size(self, name: str) -> int:
+    def _size(self, row: Row) -> int:
+        # What other options name is measured where a container has it mounted: a server may not answer.
+        in_image = bool((row.options or {}).get("backing"))
         try:
-            fd = tree.open_directory(self.mountpoint(name))
-        except FileNotFoundError:
-            return 0
-        try:
-            return tree.size(fd)
-        finally:
-            os.close(fd)
+            with self.content(row.name) if in_image else contextlib.nullcontext(self.mountpoint(row.name)) as data:
+                fd = tree.open_directory(data)
+                try:
+                    return tree.size(fd)
+                finally:
+                    os.close(fd)
+        except (OSError, NotFound):
+            return 0  # it goes just now
 
     def _usage(self) -> Sequence[Volume]:
         return [
-            msgspec.structs.replace(
-                self._volume(row), usage_data={"Size": self._size(row.name), "RefCount": len(row.users)}
-            )
+            msgspec.structs.replace(self._volume(row), usage_data={"Size": self._size(row), "RefCount": len(row.users)})
             for row in self._rows()
         ]
 
@@ -634,6 +695,15 @@ def _check(name: str, request: VolumeCreate) -> None:
         )
     if request.driver in ("", LOCAL):
         driver_options.check(name, request.driver_opts or {})
+
+
+def _finish_restore(data: str) -> None:
+    """Finish or undo a restore that was cut off where nothing can be swapped."""
+    fd = tree.open_directory(data)
+    try:
+        inplace.recover(fd)
+    finally:
+        os.close(fd)
 
 
 def _no_driver(name: str, driver: str) -> NotFound:

@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from boxship.base import atomicfile
-from boxship.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2, syncfs
+from boxship.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, is_mount_root, openat2, syncfs
 from boxship.linux.rename import RENAME_EXCHANGE, renameat2
-from boxship.volumes import tree
+from boxship.volumes import bounds, inplace, tree
 from boxship.volumes.copyup import DATA
 
 VERSION = 1
@@ -165,17 +165,24 @@ def restore(volume_fd: int, name: str) -> None:
 @contextlib.contextmanager
 def staged(volume_fd: int) -> Iterator[int]:
     """Give an empty directory that is in the place of the volume's data afterwards; a failure changes nothing."""
+    with _data(volume_fd) as data_fd:
+        if is_mount_root(data_fd):
+            with inplace.staged(data_fd) as target_fd:
+                yield target_fd
+            return
     recover(volume_fd)
     os.mkdir(_STAGED, 0o700, dir_fd=volume_fd)
     try:
         target_fd = tree.open_directory(_STAGED, volume_fd)
         try:
-            yield target_fd
-            syncfs(target_fd)
+            with _data(volume_fd) as data_fd, bounds.beside(data_fd, target_fd):
+                yield target_fd
+                syncfs(target_fd)
+                renameat2(volume_fd, _STAGED, volume_fd, DATA, RENAME_EXCHANGE)
+                os.fsync(volume_fd)
+                recover(volume_fd)
         finally:
             os.close(target_fd)
-        renameat2(volume_fd, _STAGED, volume_fd, DATA, RENAME_EXCHANGE)
-        os.fsync(volume_fd)
     finally:
         recover(volume_fd)
 

@@ -55,8 +55,8 @@ def import_image(session: Session, values: Values) -> int:
     if url:
         reader = session.engine.stream("POST", target)
     else:
-        descriptor = STDIN if source == "-" else _open(source)
-        reader = session.engine.stream("POST", target, body=_pieces(descriptor), headers={"Content-Type": "text/plain"})
+        descriptor = STDIN if source == "-" else open_source(source)
+        reader = session.engine.stream("POST", target, body=pieces(descriptor), headers={"Content-Type": "text/plain"})
     Progress(STDOUT).show(session.engine.messages(reader))
     return 0
 
@@ -78,9 +78,9 @@ def load(session: Session, values: Values) -> int:
     if values.text("platform"):
         session.engine.require("1.48", "--platform")
         query["platform"] = platform_json(values.text("platform"))
-    descriptor = _open(path) if path else STDIN
+    descriptor = open_source(path) if path else STDIN
     reader = session.engine.stream(
-        "POST", "/images/load", query, body=_pieces(descriptor), headers={"Content-Type": "application/x-tar"}
+        "POST", "/images/load", query, body=pieces(descriptor), headers={"Content-Type": "application/x-tar"}
     )
     if reader.headers.get("content-type", "").startswith("application/json"):
         Progress(STDOUT).show(session.engine.messages(reader))
@@ -134,14 +134,14 @@ def _copy(reader: BodyReader, descriptor: int) -> None:
         write(descriptor, piece)
 
 
-def _open(path: str) -> int:
+def open_source(path: str) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         raise ExitError(f"open {path}: {(exc.strerror or '').lower()}") from exc
 
 
-def _pieces(descriptor: int) -> Iterator[bytes]:
+def pieces(descriptor: int) -> Iterator[bytes]:
     while piece := os.read(descriptor, PIECE):
         yield piece
 

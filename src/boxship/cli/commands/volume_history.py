@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from boxship.cli.command import STDOUT, Command, ExitError, each, write
-from boxship.cli.commands.transfer import save_to
+from boxship.cli.command import STDIN, STDOUT, Command, ExitError, each, write
+from boxship.cli.commands.transfer import open_source, pieces, save_to
 from boxship.cli.flags import Flag
+from boxship.cli.options.checks import check_label
 from boxship.cli.units import decimal_size
 from boxship.client.engine import quote
 
@@ -97,6 +98,63 @@ def backup(session: Session, values: Values) -> int:
     return 0
 
 
+def export(session: Session, values: Values) -> int:
+    """Write what is in a volume now as one tar stream."""
+    output = values.text("output")
+    if not output and os.isatty(STDOUT):
+        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    reader = session.engine.stream("GET", _path(values.arguments[0], "archive"))
+    if output:
+        save_to(reader, output, "failed to export volume")
+        return 0
+    while piece := reader.read_some():
+        write(STDOUT, piece)
+    return 0
+
+
+def load(session: Session, values: Values) -> int:
+    """Make a volume of a tar and print its name."""
+    volume, *source = values.arguments
+    descriptor = open_source(source[0]) if source and source[0] != "-" else STDIN
+    headers = {"Content-Type": "application/x-tar"}
+    session.engine.stream("PUT", _path(volume, "archive"), body=pieces(descriptor), headers=headers).read()
+    session.line(volume)
+    return 0
+
+
+def update(session: Session, values: Values) -> int:
+    """Change size and labels of a volume; docker's own flag is for volumes of a cluster only."""
+    from boxship.cli.options.document import pairs
+
+    if not values.arguments:
+        raise ExitError("invalid argument: a volume is needed")
+    volume = values.arguments[0]
+    change = {
+        "Size": values.text("size"),
+        "AddLabels": pairs(values.many("label-add")),
+        "RemoveLabels": values.many("label-rm"),
+    }
+    if "availability" in values.changed or not any(change.values()):
+        session.engine.json("GET", f"/volumes/{quote(volume)}")
+        raise ExitError("can only update cluster volumes")
+    session.engine.json("POST", _path(volume, "update"), None, {key: value for key, value in change.items() if value})
+    session.line(volume)
+    return 0
+
+
+UPDATE_FLAGS = (
+    Flag(
+        "availability",
+        "string",
+        'Cluster Volume availability ("active", "pause", "drain")',
+        default="active",
+        shown='(default "active")',
+    ),
+    Flag("label-add", "list", "Add or replace a label", check=check_label),
+    Flag("label-rm", "list", "Remove a label by key"),
+    Flag("size", "string", "How much the volume may hold (e.g. 10g)"),
+)
+
 COMMANDS = {
     "volume backup": Command(
         "[OPTIONS] VOLUME SNAPSHOT",
@@ -107,6 +165,15 @@ COMMANDS = {
     ),
     "volume clone": Command("VOLUME NEW", clone, least=2, most=2),
     "volume diff": Command("VOLUME SNAPSHOT", diff, least=2, most=2),
+    "volume export": Command(
+        "[OPTIONS] VOLUME",
+        export,
+        (Flag("output", "string", "Write to a file, instead of STDOUT", short="o"),),
+        least=1,
+        most=1,
+    ),
+    "volume import": Command("VOLUME [FILE|-]", load, least=1, most=2),
+    "volume update": Command("[OPTIONS] [VOLUME]", update, UPDATE_FLAGS, most=1),
     "volume forget": Command("VOLUME SNAPSHOT [SNAPSHOT...]", forget, least=2, most=None),
     "volume rename": Command("VOLUME NEW", rename, least=2, most=2),
     "volume restore": Command("VOLUME SNAPSHOT", restore, least=2, most=2),

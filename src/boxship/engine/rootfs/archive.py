@@ -143,7 +143,7 @@ class ArchiveService:
                 directory = _extraction_point(root_fd, path, ref)
                 _check_writable(container, directory)
                 owner = _owner(root_fd, container.spec.config.user) if own else None
-                prepare = _prepare(owner, self._snapshotter.identity)
+                prepare = prepare_owners(owner, self._snapshotter.identity)
                 _unpack(root_fd, directory, feed, keep_kinds=keep_kinds, prepare=prepare)
 
         pump = asyncio.ensure_future(feed.pump(source))
@@ -281,7 +281,9 @@ def _owner(root_fd: int, user: str) -> Callable[[Entry], None] | None:
     return give
 
 
-def _prepare(owner: Callable[[Entry], None] | None, identity: IdentityMapping | None) -> Callable[[Entry], None] | None:
+def prepare_owners(
+    owner: Callable[[Entry], None] | None, identity: IdentityMapping | None
+) -> Callable[[Entry], None] | None:
     """Return what gives entries their owners on disk: first inside the container, then on the host."""
     if identity is None:
         return owner

@@ -1,4 +1,4 @@
-"""Documents below /boxship/volumes: snapshots of a volume."""
+"""Documents below /boxship/volumes: snapshots of a volume, changes to one."""
 
 from __future__ import annotations
 
@@ -21,3 +21,11 @@ class NewName(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """Body of what makes something: a snapshot, a clone, another name."""
 
     name: str = ""
+
+
+class VolumeUpdate(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Body of a change to a volume; what is not named stays."""
+
+    size: str = ""  # as the option ``size``
+    add_labels: dict[str, str] = {}
+    remove_labels: list[str] = []
