@@ -53,7 +53,10 @@ class BuildRoutes:
     async def events(self, call: Call) -> web.StreamResponse:
         """POST /boxship/build: as POST /build, with the events of docs/build.md, one a line."""
         auths = call.request.headers.get("X-Registry-Config")
-        asked = msgspec.structs.replace(parse(call), check=call.flag("check"), debug=call.flag("debug"))
+        method = call.text("call") or ("check" if call.flag("check") else "")
+        if method not in ("", "check", "outline", "targets"):
+            raise InvalidInput(f"unsupported call: {method}")
+        asked = msgspec.structs.replace(parse(call), call=method, debug=call.flag("debug"))
         options, context = await _begun(call, asked)
         return await _stream(call, self._builds.events(options, context, auths))
 

@@ -16,6 +16,7 @@ from boxship.base.errors import (
     Unauthorized,
     Unavailable,
 )
+from boxship.spec.dockerfile.errors import DockerfileError
 
 STATUS: dict[type[BoxshipError], int] = {
     InvalidInput: 400,
@@ -34,12 +35,18 @@ def status_of(error: BoxshipError) -> int:
     return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
 
 
-def error_response(status: int, message: str) -> web.Response:
-    """Return Docker's error document, ``{"message": ...}``."""
-    return web.Response(status=status, body=error_body(message), content_type="application/json")
+def answer_of(error: BoxshipError) -> web.Response:
+    """Return what is answered to a request that failed so."""
+    return error_response(status_of(error), str(error), error.excerpt if isinstance(error, DockerfileError) else "")
 
 
-def error_body(message: str) -> bytes:
+def error_response(status: int, message: str, excerpt: str = "") -> web.Response:
+    """Return Docker's error document, ``{"message": ...}``; ours has an ``excerpt`` of a Dockerfile besides."""
+    return web.Response(status=status, body=error_body(message, excerpt), content_type="application/json")
+
+
+def error_body(message: str, excerpt: str = "") -> bytes:
     """Return the error document as a line of JSON; bytes that are no UTF-8 in names become U+FFFD."""
-    clean = message.encode("utf-8", "replace").decode()
-    return msgspec.json.encode({"message": clean}) + b"\n"
+    texts = {"message": message, "excerpt": excerpt} if excerpt else {"message": message}
+    document = {key: text.encode("utf-8", "replace").decode() for key, text in texts.items()}
+    return msgspec.json.encode(document) + b"\n"

@@ -22,7 +22,7 @@ from aiohttp import web
 from boxship import __version__
 from boxship.api import query, versions
 from boxship.api.call import Call
-from boxship.api.errors import error_response, status_of
+from boxship.api.errors import answer_of, error_response
 from boxship.api.versions import ApiVersion
 from boxship.base.errors import BoxshipError
 from boxship.http import peer
@@ -108,7 +108,7 @@ class Router:
         try:
             response = await self._answer(request)
         except BoxshipError as error:
-            response = error_response(status_of(error), str(error))
+            response = answer_of(error)
         except (ClientGone, ConnectionError):
             response = _drop(request)
         except asyncio.CancelledError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from boxship.build import dockerfile
 from boxship.build.context import Dockerfile
 from boxship.build.dockerfile import Base, PlanOptions, Resolve
@@ -9,7 +11,17 @@ from boxship.build.plan import Plan
 from boxship.images import platform as platforms
 from boxship.spec.docker.build import BuildOptions
 
-__all__ = ["Base", "plan"]
+__all__ = ["Base", "outline", "plan", "targets"]
+
+
+def targets(text: Dockerfile) -> dict[str, Any]:
+    """Return the document of ``--call=targets``. Raises DockerfileError."""
+    return dockerfile.targets(dockerfile.parse(text.text, text.name))
+
+
+def outline(text: Dockerfile, planned: Plan) -> dict[str, Any]:
+    """Return the document of ``--call=outline``."""
+    return dockerfile.outline(dockerfile.parse(text.text, text.name), planned)
 
 
 async def plan(text: Dockerfile, options: BuildOptions, resolve: Resolve) -> Plan:
@@ -29,7 +41,7 @@ async def plan(text: Dockerfile, options: BuildOptions, resolve: Resolve) -> Pla
             labels=options.labels,
             network=options.network_mode,
             contexts=options.build_contexts,
-            check_only=options.check,
+            check_only=bool(options.call),
             ignored=text.ignored,
         ),
         resolve,

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.whole import in_thread, whole
 from boxship.build import context as contexts
-from boxship.build import entitlements
+from boxship.build import entitlements, frontend
 from boxship.build.assembly import Assembly, StepImage
 from boxship.build.attestations import attaching
 from boxship.build.attestations.request import Wanted
 from boxship.build.attestations.request import parse as parse_attestations
 from boxship.build.context import Dockerfile
 from boxship.build.executor import Executor
-from boxship.build.frontend import Base, plan
+from boxship.build.frontend import Base
 from boxship.build.graph import Run
 from boxship.build.mounts import Mounts
 from boxship.build.plan import Plan, Stage
-from boxship.build.progress import AnyEvent, Built, Checked, Planned, Pulling, Row, StepDone, Warned
+from boxship.build.progress import AnyEvent, Built, Checked, Described, Planned, Pulling, Row, StepDone, Warned
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
@@ -38,6 +38,7 @@ from boxship.images.layers import NewImage
 from boxship.images.model import Image
 from boxship.images.service import ImageService
 from boxship.spec.docker.build import BuildOptions
+from boxship.spec.docker.container import ContainerConfig
 from boxship.spec.oci import digest_of
 
 if TYPE_CHECKING:
@@ -84,11 +85,12 @@ class Job:
             files, text = await stack.enter_async_context(opened)
             session.contexts = {"": files, **contexts.named(self._options, files)}
             session.epoch_ns = epoch_ns(self._options)
-            planned = await plan(text, self._options, self._resolve)
-            if self._options.check:
-                self._warn(planned)
-                source, fails = text.text.decode("utf-8", "replace"), planned.warnings_fail
-                self._say(Checked(time_ns=time.time_ns(), name=text.name, text=source, fails=fails))
+            if self._options.call == "targets":
+                self._say(Described(time_ns=time.time_ns(), document=frontend.targets(text)))
+                return
+            planned = await frontend.plan(text, self._options, self._resolve)
+            if self._options.call:
+                self._describe(planned, text)
                 return
             mounts = Mounts(session, self._service.caches, self._service.secrets)
             executor = Executor(session, self._service.runner, mounts, self._service.stopped)
@@ -144,6 +146,14 @@ class Job:
             return {}
         found = await in_thread(self._service.runner.devices)
         return {id: entitlements.devices(run, granted, found) for id, run in runs.items() if run.devices}
+
+    def _describe(self, planned: Plan, text: Dockerfile) -> None:
+        if self._options.call == "outline":
+            self._say(Described(time_ns=time.time_ns(), document=frontend.outline(text, planned)))
+            return
+        self._warn(planned)
+        source, fails = text.text.decode("utf-8", "replace"), planned.warnings_fail
+        self._say(Checked(time_ns=time.time_ns(), name=text.name, text=source, fails=fails))
 
     # steps
 
@@ -242,9 +252,11 @@ class Job:
     async def _resolve(self, reference: str, platform: str, name: str) -> Base:
         """Find the image that a stage begins with, or pull it. Raises NotFound and what pulling raises."""
         del name
-        if not self._options.pull:
+        if not self._options.pull or self._options.call:
             with contextlib.suppress(NotFound):
                 return self._base(self._images.resolve(reference))
+        if self._options.call:
+            return Base(id="", layers=(), config=ContainerConfig(), platform="", is_known=False)
         parsed = references.parse(reference)
         auth = registry_auth(self._auths, parsed)
         tag = "" if parsed.digest else (parsed.tag or "latest")

@@ -7,6 +7,8 @@ everything in the cache gives the image that it gave before, bit for bit.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from boxship.build.graph import Graph
@@ -23,6 +25,18 @@ class Warning(msgspec.Struct, frozen=True, kw_only=True):
     line: int = 0
     end_line: int = 0
     url: str = ""
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a build can be given; see ``dockerfile.parameters``."""
+
+    kind: Literal["arg", "secret", "ssh"]
+    name: str
+    value: str = ""  # of an argument
+    description: str = ""
+    required: bool = False  # of a secret or an agent
+    line: int = 0
+    end_line: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,4 +84,5 @@ class Plan:
         self.arguments: tuple[Step, ...] = ()  # ARG before the first FROM, of no stage (-1), in order
         self.warnings: tuple[Warning, ...] = ()
         self.warnings_fail = False  # the file says so
+        self.parameters: tuple[Parameter, ...] = ()  # of the stages that are needed
         self.unused_args: tuple[str, ...] = ()  # --build-arg that nothing consumed

@@ -125,6 +125,12 @@ class Checked(Event, frozen=True, kw_only=True):
     fails: bool = False
 
 
+class Described(Event, frozen=True, kw_only=True):
+    """The end of a build that was only to be described: the document of ``call=outline`` or ``call=targets``."""
+
+    document: dict[str, Any]
+
+
 class Built(Event, frozen=True, kw_only=True):
     """The end of a build that went well: the image's id ("" when the result is files) and the names it was given."""
 
@@ -137,6 +143,7 @@ class Aborted(Event, frozen=True, kw_only=True):
 
     message: str
     code: int = 0
+    excerpt: str = ""  # of the Dockerfile, for a person
 
 
 AnyEvent = (
@@ -151,6 +158,7 @@ AnyEvent = (
     | Pulling
     | Warned
     | Checked
+    | Described
     | Built
     | Aborted
 )

@@ -29,6 +29,7 @@ from boxship.images import ImageService
 from boxship.images.progress import stream
 from boxship.spec.boxship.verification import Comparison
 from boxship.spec.docker.build import BuildCacheItem, BuildOptions
+from boxship.spec.dockerfile.errors import DockerfileError
 from boxship.store import Store
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,8 @@ class BuildService:
             if not begun:
                 raise
             code = exc.code if isinstance(exc, BuildFailed) else 0
-            yield msgspec.to_builtins(Aborted(time_ns=0, message=str(exc), code=code))
+            shown = exc.excerpt if isinstance(exc, DockerfileError) else ""
+            yield msgspec.to_builtins(Aborted(time_ns=0, message=str(exc), code=code, excerpt=shown))
 
     async def files(self, ref: str) -> AsyncIterator[bytes]:
         """Return the tar of an image's files, all layers merged, in pieces. Raises NotFound before the first one."""

@@ -18,12 +18,13 @@ class UnreachableError(ClientError):
 
 
 class ApiError(ClientError):
-    """The engine answered with an error: HTTP ``status`` and its ``message``."""
+    """The engine answered with an error: HTTP ``status`` and its ``message``; ``excerpt`` shows the place in a Dockerfile."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, excerpt: str = "") -> None:
         super().__init__(f"Error response from daemon: {message}")
         self.status = status
         self.message = message
+        self.excerpt = excerpt
 
 
 class NotFoundError(ApiError):

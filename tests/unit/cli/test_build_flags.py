@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from boxship.cli.building.checking import checked, report
+from boxship.cli.building.calls import answer, outline_text, parse_call, targets_text
+from boxship.cli.building.checking import report
 from boxship.cli.building.outputs import parse_outputs
 from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
 from boxship.cli.building.secrets import agents, secrets_document
@@ -117,12 +118,47 @@ def test_findings_are_counted_and_a_check_that_broke_off_is_an_error() -> None:
     one = {"event": "warned", "rule": "R", "message": "m"}
     assert report([one], "D", "") == "Check complete, 1 warning has been found!\n\nWARNING: R\nm\n"
     ended = {"event": "checked", "name": "D", "text": "FROM a\r\nX\n"}
-    text, status = checked([{**one, "line": 2, "end_line": 2, "url": "u"}, ended])
+    found = {**one, "line": 2, "end_line": 2, "url": "u"}
+    text, status = answer([found, ended], "text")
     assert status == 1 and text.endswith(
         "WARNING: R - u\nm\nD:2\n--------------------\n   1 |     FROM a\n   2 | >>> X\n   3 |\n--------------------\n"
     )
-    assert checked([ended]) == ("Check complete, no warnings found.\n", 0)
+    document, status = answer([found, ended], "json")
+    (warning,) = json.loads(document)["warnings"]
+    assert status == 1 and (warning["ruleName"], warning["detail"], warning["url"]) == ("R", "m", "u")
+    assert warning["location"]["ranges"] == [{"start": {"line": 2}, "end": {"line": 2}}]
+    assert base64.b64decode(json.loads(document)["sources"][0]["data"]) == b"FROM a\r\nX\n"
+    assert answer([ended], "text") == ("Check complete, no warnings found.\n", 0)
     for events, words in (([one], "did not say"), ([{"event": "aborted", "message": "why"}], "why")):
         with pytest.raises(ExitError) as raised:
-            checked(events)
+            answer(events, "text")
         assert words in raised.value.text
+
+
+def test_a_call_has_a_method_and_a_format() -> None:
+    assert parse_call("lint") == ("check", "text")
+    assert parse_call("outline,format=json") == ("outline", "json")
+    for text, words in (
+        ("x", "unsupported method x"),
+        ("check,a=b", "invalid call option a=b"),
+        ("check,format=x", "x"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            parse_call(text)
+
+
+def test_targets_and_parameters_are_tables() -> None:
+    stages = [{"name": "one", "description": "is first"}, {"default": True}]
+    assert targets_text({"targets": stages}) == "TARGET      DESCRIPTION\none         is first\n(default)\n"
+    outline = {
+        "name": "one",
+        "description": "is first",
+        "args": [{"name": "A", "value": "1", "description": "counts"}, {"name": "LONGER"}],
+        "secrets": [{"name": "s", "required": True}, {"name": "t"}],
+        "ssh": [{"name": "default"}],
+    }
+    assert outline_text(outline) == (
+        "TARGET:        one\nDESCRIPTION:   is first\n\n"
+        "BUILD ARG   VALUE   DESCRIPTION\nA           1       counts\nLONGER\n\n"
+        "SECRET   REQUIRED\ns        true\nt\n\nSSH       REQUIRED\ndefault\n"
+    )

@@ -6,10 +6,11 @@ words, instructions, what they do to a configuration) is ``spec.dockerfile``, ``
 """
 
 from boxship.build.dockerfile.options import Base, PlanOptions, Resolve
+from boxship.build.dockerfile.parameters import outline, targets
 from boxship.build.dockerfile.planner import plan
 from boxship.spec.docker import ignorefile as ignore
 from boxship.spec.dockerfile.errors import DockerfileError
 from boxship.spec.dockerfile.instructions import File
 from boxship.spec.dockerfile.parse import parse
 
-__all__ = ["Base", "DockerfileError", "File", "PlanOptions", "Resolve", "ignore", "parse", "plan"]
+__all__ = ["Base", "DockerfileError", "File", "PlanOptions", "Resolve", "ignore", "outline", "parse", "plan", "targets"]

@@ -35,6 +35,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     config: ContainerConfig
     platform: str
     created: str = ""
+    is_known: bool = True  # False: nothing is known of it, and nobody needs to
 
 
 class Resolve(Protocol):

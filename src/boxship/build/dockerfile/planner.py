@@ -7,7 +7,7 @@ import asyncio
 from msgspec.structs import replace
 
 from boxship.base.errors import InvalidInput
-from boxship.build.dockerfile import copying, history, lint, running
+from boxship.build.dockerfile import copying, history, lint, parameters, running
 from boxship.build.dockerfile.options import Base, PlanOptions, Resolve
 from boxship.build.dockerfile.scope import Arguments, Scope
 from boxship.build.dockerfile.sources import Inputs
@@ -50,6 +50,7 @@ class _Planner:
         self._bases: dict[tuple[str, str], Base] = {}
         self._stages: dict[int, Stage] = {}
         self._scopes: dict[int, Scope] = {}
+        self._unknown: set[int] = set()  # stages of which nobody knows what variables they begin with
         self._warnings: list[Finding] = []
         self._settings = 0
 
@@ -69,6 +70,8 @@ class _Planner:
         made = Plan(self._graph, stages, self._stages[target.index], target.last + len(self._options.labels))
         made.arguments = tuple(heads)
         made.unused_args = self._arguments.unused()
+        given = parameters.arguments(self._division.arguments, wanted, self._arguments, self._scopes)
+        made.parameters = (*given, *parameters.mounts(made))
         made.warnings, made.warnings_fail = self._findings()
         return made
 
@@ -150,6 +153,7 @@ class _Planner:
             made = self._stages[below.index]
             config, result, platform = made.config, self._graph[made.result], made.platform
             scope = Scope(self._arguments, self._file.escape, self._scopes[below.index].declared)
+            self._unknown |= {source.index} if below.index in self._unknown else set()
         elif reference == "scratch":
             config = ContainerConfig()
             result = self._graph.add(vertex(Scratch(), platform=platform))
@@ -160,6 +164,7 @@ class _Planner:
                 wrong = InvalidInput(f"the context {reference} is a directory, a stage begins with an image")
                 raise located(self._file, source.begin, wrong)
             found = await self._base(image, platform, source.label)
+            self._unknown |= set() if found.is_known else {source.index}
             self._check_platform(source, image, found.platform, platform)
             config, base, platform = found.config, found.id, found.platform or platform
             result = inputs.image(image, found, self._name(source, 1, source.begin))
@@ -393,7 +398,7 @@ class _Working:
         )
 
     def _check_variables(self, instruction: Instruction, variables: Variables, is_trigger: bool) -> None:
-        if is_trigger:
+        if is_trigger or self._source.index in self._planner._unknown:
             return
         for name in sorted(variables.missing - {"PATH"}):
             near = suggest(name, variables.values).replace("(did you mean ", "(did you mean $")

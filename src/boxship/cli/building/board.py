@@ -69,6 +69,7 @@ class Board:
         self.image = ""
         self.names: list[str] = []
         self.error = ""
+        self.excerpt = ""  # of the Dockerfile, where the error is
         self.code = 0
         self.warnings: list[dict[str, Any]] = []
         self._begun = 0
@@ -135,7 +136,7 @@ class Board:
         self.image, self.names = event["image"], event.get("names", [])
 
     def _aborted(self, event: dict[str, Any]) -> None:
-        self.error, self.code = event["message"], event.get("code", 0)
+        self.error, self.code, self.excerpt = event["message"], event.get("code", 0), event.get("excerpt", "")
 
 
 _HANDLERS = {

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from boxship.cli.command import ExitError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
-
-
-def checked(events: Iterable[dict[str, Any]]) -> tuple[str, int]:
-    """Return what is printed when the engine has looked at the Dockerfile, and the exit status: 1 for findings.
-
-    Raises ExitError when it could not look.
-    """
-    warnings: list[dict[str, Any]] = []
-    for event in events:
-        if event["event"] == "warned":
-            warnings.append(event)
-        elif event["event"] == "aborted":
-            raise ExitError(f"ERROR: {event['message']}")
-        elif event["event"] == "checked":
-            return report(warnings, event["name"], event["text"]), 1 if warnings else 0
-    raise ExitError("ERROR: the engine did not say what it found")
 
 
 def report(warnings: list[dict[str, Any]], name: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from boxship.cli.building.calls import parse_call
 from boxship.cli.flags import Flag
 from boxship.cli.options.checks import check_host, check_label, check_ulimit
 from boxship.cli.reference import parse
@@ -23,8 +24,7 @@ def check_progress(text: str) -> str:
 
 def check_call(text: str) -> str:
     """Return what is to be done with the Dockerfile. Raises ValueError."""
-    if text not in ("build", "check", "lint"):
-        raise ValueError(f'unsupported method {text}: there are "build" and "check"')
+    parse_call(text)
     return text
 
 
@@ -40,7 +40,7 @@ FLAGS = (
     Flag(
         "call",
         "string",
-        'Set method for evaluating build ("check")',
+        'Set method for evaluating build ("check", "outline", "targets")',
         default="build",
         shown='(default "build")',
         check=check_call,

@@ -170,5 +170,6 @@ def _failure_text(vertex: Vertex) -> str:
 def finish(board: Board) -> str:
     """Return the id of the image that was built. Raises ExitError when the build failed."""
     if board.error:
-        raise ExitError(f"ERROR: {board.error}", board.code or 1)
+        shown = f"{board.excerpt}\n" if board.excerpt else ""
+        raise ExitError(f"{shown}ERROR: {board.error}", board.code or 1)
     return board.image

@@ -6,6 +6,7 @@ import os
 from itertools import chain
 from time import monotonic
 
+from boxship.cli.building.calls import parse_call
 from boxship.cli.building.context import open_context
 from boxship.cli.building.flags import FLAGS
 from boxship.cli.building.outputs import Output, parse_outputs, push, write_output
@@ -18,6 +19,7 @@ from boxship.cli.flags import parse_bool
 from boxship.cli.progress import Progress
 from boxship.cli.units import decimal_size
 from boxship.client import jsontext
+from boxship.client.errors import ApiError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from boxship.cli.building.debugging import Debugger
     from boxship.cli.command import Session
     from boxship.cli.flags import Values
+    from boxship.client.engine import BodyReader
 
 _REDRAW = 0.1  # seconds between two sizes of the context on a terminal
 
@@ -35,7 +38,8 @@ def run(session: Session, values: Values) -> int:
     """Send the context, show what the engine says, and put the result where it is wanted."""
     if values.many("security-opt"):
         raise ExitError("The daemon on this platform does not support setting security options on build")
-    only_check = values.is_set("check") or values.text("call") != "build"
+    method, form = parse_call("check" if values.is_set("check") else values.text("call"))
+    only_check = method != "build"
     outputs = [Output("registry", "", push=True)] if values.is_set("push") else []
     outputs += parse_outputs(values.many("output"))
     classic = is_classic()
@@ -55,7 +59,7 @@ def run(session: Session, values: Values) -> int:
             debugger = _debugger(session, values, is_wanted=not classic and not only_check)
             request = build_request(session, values, names, ssh, announced=classic and not values.is_set("quiet"))
             if only_check:
-                return _check(session, *request)
+                return _call(session, *request, method, form)
             if classic:
                 identity = _classic(session, *request, quiet=values.is_set("quiet"))
                 named = values.many("tag")
@@ -138,13 +142,25 @@ def _write(path: str, text: str) -> None:
         raise ExitError(f"open {path}: {(exc.strerror or '').lower()}") from exc
 
 
-def _check(session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes) -> int:
-    from boxship.cli.building.checking import checked
+def _call(
+    session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes, method: str, form: str
+) -> int:
+    from boxship.cli.building.calls import answer
 
-    reader = session.engine.stream("POST", f"/boxship/build?{query}&check=1", body=body, headers=headers)
-    text, status = checked(session.engine.messages(reader))
+    reader = _events(session, f"{query}&call={method}", headers, body)
+    text, status = answer(session.engine.messages(reader), form)
     session.out(text)
     return status
+
+
+def _events(session: Session, query: str, headers: dict[str, str], body: Iterator[bytes] | bytes) -> BodyReader:
+    """Begin a build; return the stream of its events. Raises ClientError; shows the place of a mistake in the Dockerfile."""
+    try:
+        return session.engine.stream("POST", f"/boxship/build?{query}", body=body, headers=headers)
+    except ApiError as exc:
+        if exc.excerpt:
+            session.error(exc.excerpt)
+        raise
 
 
 def is_classic() -> bool:
@@ -185,7 +201,7 @@ def _live(
     mode = "quiet" if values.is_set("quiet") else values.text("progress")
     if debugger is not None:
         query += "&debug=1"
-    reader = session.engine.stream("POST", f"/boxship/build?{query}", body=body, headers=headers)
+    reader = _events(session, query, headers, body)
     if mode == "rawjson":
         board = show_raw(reader.lines(), STDERR)
     elif mode == "quiet":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from boxship.spec.docker.container import Ulimit
@@ -42,7 +44,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # name: docker-image://..., or a directory of the context that is not part of it
     secrets: dict[str, bytes] = {}  # id: value; never stored
     ssh: dict[str, str] = {}  # id: path of an agent's socket on this host
-    check: bool = False  # only say what the linter finds
+    call: Literal["", "check", "outline", "targets"] = ""  # only say what the linter finds, or what can be given
     attestations: dict[str, dict[str, str]] = {}  # type (sbom, provenance): attributes
     allow: tuple[str, ...] = ()  # entitlements, see build.entitlements
     debug: bool = False  # a step that fails waits for its user
