@@ -250,7 +250,10 @@ class Job:
     # beginnings
 
     async def _resolve(self, reference: str, platform: str, name: str) -> Base:
-        """Find the image that a stage begins with, or pull it. Raises NotFound and what pulling raises."""
+        """Find the image that a stage begins with, or pull it; nothing is pulled for a description.
+
+        Raises NotFound and what pulling raises.
+        """
         del name
         if not self._options.pull or self._options.call:
             with contextlib.suppress(NotFound):

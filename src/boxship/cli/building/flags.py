@@ -32,7 +32,6 @@ FLAGS = (
     Flag("add-host", "list", 'Add a custom host-to-IP mapping ("host:ip")', check=check_host),
     Flag("allow", "list", 'Allow extra privileged entitlement (e.g., "network.host", "security.insecure")'),
     Flag("attest", "list", 'Attestation parameters (format: "type=sbom", "type=provenance,mode=max")'),
-    Flag("attest", "list", 'Attestation parameters (format: "type=sbom", "type=provenance,mode=max")'),
     Flag("build-arg", "list", "Set build-time variables"),
     Flag("build-context", "list", "Additional build contexts (e.g., name=path)"),
     Flag("cache-from", "list", 'External cache sources (e.g., "user/app:cache", "type=registry,ref=user/app:cache")'),
