@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from boxship.base import clock
 from boxship.base.errors import NotFound
 from boxship.images.layers import LayerStore
 from boxship.images.model import Image
@@ -197,7 +197,7 @@ def _device(status: os.stat_result) -> str:
 
 
 def _time(status: os.stat_result) -> str:
-    return clock.rfc3339(status.st_mtime_ns // 1_000_000_000 * 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(status.st_mtime_ns // 1_000_000_000))
 
 
 # configurations

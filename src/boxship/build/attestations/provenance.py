@@ -20,7 +20,7 @@ from boxship.build.context import ALIAS, Dockerfile, is_git
 from boxship.build.dockerfile.scope import PROXIES
 from boxship.build.graph import Context, Graph, Run
 from boxship.images import platform as platforms
-from boxship.images.reference import InvalidReference, parse
+from boxship.images.reference import is_id, parse
 from boxship.spec.docker.build import BuildOptions
 
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -70,10 +70,9 @@ def predicate(facts: Facts, wanted: Wanted) -> dict[str, Any]:
 
 def docker_purl(reference: str, platform: str) -> str:
     """Return the package URL of an image by its name."""
-    try:
-        parsed = parse(reference).with_default_tag()
-    except InvalidReference:
-        return f"pkg:docker/{quote(reference, safe='/')}"
+    if is_id(reference):
+        return f"pkg:docker/{quote(reference, safe='')}"
+    parsed = parse(reference).with_default_tag()
     version = f"@{parsed.tag}" if parsed.tag else ""
     qualifiers = [f"digest={parsed.digest}"] if parsed.digest else []
     qualifiers += [f"platform={quote(platform, safe='')}"] if platform else []
