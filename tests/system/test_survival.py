@@ -147,7 +147,7 @@ def test_shutdown_stops_containers_and_start_applies_restart_policies(fresh_engi
 
 
 # Those of other operations are met by their own tests: test_update, test_user_networks, registry/test_collection.
-ELSEWHERE = ("change.", "connect.", "disconnect.", "network.", "registry.", "still.")
+ELSEWHERE = ("change.", "connect.", "disconnect.", "network.", "registry.", "still.", "volume.")
 
 
 @pytest.mark.parametrize("name", sorted(n for n in failpoints.NAMES if not n.startswith(ELSEWHERE)))

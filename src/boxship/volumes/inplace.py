@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from boxship.base import failpoints
 from boxship.linux.fs import syncfs
 from boxship.volumes import tree
 
@@ -37,6 +38,7 @@ def staged(data_fd: int) -> Iterator[int]:
         finally:
             os.close(ours_fd)
         _go_on(data_fd, _BUILT, _WHOLE)
+        failpoints.hit("volume.restore.built")
     finally:
         recover(data_fd)
 
@@ -47,6 +49,7 @@ def recover(data_fd: int) -> None:
     if _WHOLE in there:
         _exchange(data_fd, _WHOLE, to_old=True)
         _go_on(data_fd, _WHOLE, _EMPTIED)
+        failpoints.hit("volume.restore.emptied")
         there = {_EMPTIED}
     if _EMPTIED in there:
         _exchange(data_fd, _EMPTIED, to_old=False)

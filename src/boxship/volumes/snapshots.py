@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from boxship.base import atomicfile
+from boxship.base import atomicfile, failpoints
 from boxship.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, is_mount_root, openat2, syncfs
 from boxship.linux.rename import RENAME_EXCHANGE, renameat2
 from boxship.volumes import bounds, inplace, tree
@@ -32,6 +32,7 @@ _STORE = "snapshots"
 _OBJECTS = "objects"
 _SUFFIX = ".json"
 _STAGED = ".restore"
+_TAKING = ".taking"  # in the store while contents come that no list names yet
 _LONGEST_PATH = 4000  # bytes, below PATH_MAX: paths are opened as a whole
 _CHUNK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h
@@ -80,7 +81,7 @@ def gather(volume_fd: int) -> Mapping[str, Entry]:
 
     What goes, comes or changes just now is left to that.
     """
-    with _opened(volume_fd, make=True) as store_fd:
+    with _opened(volume_fd, make=True) as store_fd, _swept_after_failure(store_fd):
         before = _latest(store_fd)
         objects_fd = tree.open_directory(_OBJECTS, store_fd)
         try:
@@ -99,15 +100,18 @@ def take(volume_fd: int, name: str, created_ns: int, known: Mapping[str, Entry] 
         if f"{name}{_SUFFIX}" in os.listdir(store_fd):
             raise FileExistsError(errno.EEXIST, "the snapshot exists", name)
         before = known or _latest(store_fd)
-        objects_fd = tree.open_directory(_OBJECTS, store_fd)
-        try:
-            with _data(volume_fd) as data_fd:
-                entries = list(_walk(data_fd, objects_fd, before))
-            syncfs(objects_fd)
-        finally:
-            os.close(objects_fd)
-        snapshot = Snapshot(created_ns=created_ns, entries=entries)
-        atomicfile.write_at(store_fd, f"{name}{_SUFFIX}", msgspec.json.encode(snapshot))
+        with _swept_after_failure(store_fd):
+            objects_fd = tree.open_directory(_OBJECTS, store_fd)
+            try:
+                with _data(volume_fd) as data_fd:
+                    entries = list(_walk(data_fd, objects_fd, before))
+                syncfs(objects_fd)
+            finally:
+                os.close(objects_fd)
+            failpoints.hit("volume.snapshot.gathered")
+            snapshot = Snapshot(created_ns=created_ns, entries=entries)
+            atomicfile.write_at(store_fd, f"{name}{_SUFFIX}", msgspec.json.encode(snapshot))
+            os.unlink(_TAKING, dir_fd=store_fd)
         return snapshot
 
 
@@ -136,18 +140,7 @@ def remove(volume_fd: int, name: str) -> None:
     """Remove a snapshot and the objects that no other one has; raises FileNotFoundError, OSError."""
     with _opened(volume_fd) as store_fd:
         os.unlink(f"{name}{_SUFFIX}", dir_fd=store_fd)
-        used = {
-            entry.digest
-            for each in os.listdir(store_fd)
-            if _is_list(each)
-            for entry in _read(store_fd, each.removesuffix(_SUFFIX)).entries
-        }
-        objects_fd = tree.open_directory(_OBJECTS, store_fd)
-        try:
-            for prefix in os.listdir(objects_fd):
-                _sweep(prefix, objects_fd, used)
-        finally:
-            os.close(objects_fd)
+        _sweep_all(store_fd)
 
 
 def restore(volume_fd: int, name: str) -> None:
@@ -178,8 +171,10 @@ def staged(volume_fd: int) -> Iterator[int]:
             with _data(volume_fd) as data_fd, bounds.beside(data_fd, target_fd):
                 yield target_fd
                 syncfs(target_fd)
+                failpoints.hit("volume.restore.built")
                 renameat2(volume_fd, _STAGED, volume_fd, DATA, RENAME_EXCHANGE)
                 os.fsync(volume_fd)
+                failpoints.hit("volume.restore.swapped")
                 recover(volume_fd)
         finally:
             os.close(target_fd)
@@ -188,8 +183,11 @@ def staged(volume_fd: int) -> Iterator[int]:
 
 
 def recover(volume_fd: int) -> None:
-    """Remove what a restore that was cut off left: the new tree, or the old one."""
+    """Remove what a restore that was cut off left, the new tree or the old one, and the contents of half a snapshot."""
     tree.remove(_STAGED, volume_fd)
+    with contextlib.suppress(FileNotFoundError, Corrupt), _opened(volume_fd) as store_fd:
+        os.stat(_TAKING, dir_fd=store_fd, follow_symlinks=False)
+        _sweep_all(store_fd)
 
 
 def differences(volume_fd: int, name: str) -> list[tuple[str, bytes]]:
@@ -421,6 +419,36 @@ def _read(store_fd: int, name: str) -> Snapshot:
             return msgspec.json.decode(file.read(), type=Snapshot)
         except msgspec.DecodeError as exc:
             raise Corrupt(errno.EIO, "the snapshot is damaged", name) from exc
+
+
+@contextlib.contextmanager
+def _swept_after_failure(store_fd: int) -> Iterator[None]:
+    """Note that contents come, and remove those that no list names when this fails."""
+    os.close(os.open(_TAKING, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=store_fd))
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _sweep_all(store_fd)
+        raise
+
+
+def _sweep_all(store_fd: int) -> None:
+    """Remove all contents that no list names. Raises OSError, also for a list that cannot be read: then nothing goes."""
+    used = {
+        entry.digest
+        for each in os.listdir(store_fd)
+        if _is_list(each)
+        for entry in _read(store_fd, each.removesuffix(_SUFFIX)).entries
+    }
+    objects_fd = tree.open_directory(_OBJECTS, store_fd)
+    try:
+        for prefix in os.listdir(objects_fd):
+            _sweep(prefix, objects_fd, used)
+    finally:
+        os.close(objects_fd)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_TAKING, dir_fd=store_fd)
 
 
 def _sweep(prefix: str, objects_fd: int, used: set[str]) -> None:
