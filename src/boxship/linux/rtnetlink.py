@@ -88,6 +88,17 @@ class Address:
         self.prefix = prefix
 
 
+class Place:
+    """Where an address or a route is: packed, with its prefix length; ``table`` is 0 for an address."""
+
+    __slots__ = ("address", "prefix", "table")
+
+    def __init__(self, address: bytes, prefix: int, table: int) -> None:
+        self.address = address
+        self.prefix = prefix
+        self.table = table
+
+
 class Route:
     """One route; ``destination`` is "" for the default route, ``gateway`` "" for a route on the link."""
 
@@ -361,6 +372,28 @@ def list_routes(sock: Socket, family: int = socket.AF_INET) -> list[Route]:
     """Return the routes of one family, all tables, in the socket's namespace."""
     request = Request("list routes", RTM_GETROUTE, 0, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
     return [read_route(message.payload) for message in sock.dump(request) if message.type == RTM_NEWROUTE]
+
+
+def list_places(sock: Socket, family: int) -> list[Place]:
+    """Return where the addresses and routes of one family are, without the routes that go with addresses.
+
+    Reads nothing else of them: a host may have thousands. A route to everywhere has no address.
+    """
+    found = []
+    request = Request("list addresses", RTM_GETADDR, 0, _IFADDR.pack(family, 0, 0, 0, 0))
+    for message in sock.dump(request):
+        if message.type == RTM_NEWADDR:
+            attributes = read_attributes(message.payload, _IFADDR.size)
+            address = attributes.get(IFA_LOCAL) or attributes[IFA_ADDRESS]
+            found.append(Place(address, message.payload[1], 0))
+    bits = 32 if family == socket.AF_INET else 128
+    request = Request("list routes", RTM_GETROUTE, 0, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    for message in sock.dump(request):
+        if message.type == RTM_NEWROUTE and (message.payload[4], message.payload[1]) != (RT_TABLE_LOCAL, bits):
+            attributes = read_attributes(message.payload, _RTMSG.size)
+            table = _number(attributes.get(RTA_TABLE, b"")) or message.payload[4]
+            found.append(Place(attributes.get(RTA_DST, b""), message.payload[1], table))
+    return found
 
 
 def find_link(sock: Socket, name: str) -> Link | None:

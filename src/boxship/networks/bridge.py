@@ -87,7 +87,7 @@ def choose_interface(
     if used or present:
         return used or present  # type: ignore[return-value]  # mypy does not see that one of them is there
     choices = [pool for pool in options.default_address_pools if ":" not in pool.base]
-    subnet = ipam.free_subnet(choices, taken)
+    subnet = ipam.free_subnet(choices, [ipam.span(str(network)) for network in taken])
     return IPv4Interface(f"{subnet.network_address + 1}/{subnet.prefixlen}")
 
 

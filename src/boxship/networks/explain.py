@@ -9,7 +9,7 @@ from typing import NamedTuple
 from boxship.networks.host_rules import Obstacle
 from boxship.networks.models import Endpoint, PublishedPort, Sandbox
 from boxship.networks.relay import crosses
-from boxship.networks.rules import IPV4, IPV6, ROUTED, UNPROTECTED, BridgeRules, Family, place_of
+from boxship.networks.rules import IPV4, IPV6, ROUTED, UNPROTECTED, BridgeRules, Family, entering_chain, place_of
 from boxship.spec.boxship.explanation import Reach, Way
 
 HOST, LOOPBACK, LAN = "the host", "loopback of the host", "the LAN"
@@ -61,7 +61,7 @@ def published(port: PublishedPort, sandbox: Sandbox, facts: Facts) -> Way:
     for name, bridge in facts.bridges.items():
         who = f"containers of {name}"
         if bridge.internal:
-            reach.append(_no(who, f"{name} is internal: {_chain(facts, family, f'shut-{bridge.id}')} drops"))
+            reach.append(_no(who, f"{name} is internal: {_chain(facts, family, 'shut')} drops"))
         elif not bridge.of(family)[0]:
             reach.append(_no(who, f"{name} has no {_version(family)}"))
         elif loopback_only:
@@ -133,15 +133,13 @@ def _at_bridge(
     if not bridge.internal and mode == UNPROTECTED:
         directly = f"gateway mode {UNPROTECTED}"
     elif not bridge.internal and mode == ROUTED and opened:
-        directly = (
-            f"gateway mode {ROUTED}, ports {', '.join(opened)}: {_chain(facts, family, f'to-{bridge.id}')}, set open"
-        )
+        directly = f"gateway mode {ROUTED}, ports {', '.join(opened)}: {_chain(facts, family, entering_chain(family, bridge))}, set open"
     for name, other in facts.bridges.items():
         if name == endpoint.network:
             continue
         who = f"containers of {name}"
         if other.internal:
-            reach.append(_no(who, f"{name} is internal: {_chain(facts, family, f'shut-{other.id}')} drops"))
+            reach.append(_no(who, f"{name} is internal: {_chain(facts, family, 'shut')} drops"))
         elif directly:
             reach.append(_subject_to(facts, family, ("forward",), _yes(who, directly)))
         else:
@@ -151,7 +149,9 @@ def _at_bridge(
             _subject_to(facts, family, ("forward",), _yes(LAN, f"by a route to {endpoint.network}; {directly}"))
         )
     elif bridge.internal:
-        reach.append(_no(LAN, f"{endpoint.network} is internal: {_chain(facts, family, f'to-{bridge.id}')} drops"))
+        reach.append(
+            _no(LAN, f"{endpoint.network} is internal: {_chain(facts, family, entering_chain(family, bridge))} drops")
+        )
     else:
         reach.append(
             _no(LAN, f"through published ports only: {_chain(facts, family, 'raw-prerouting')} drops the rest")

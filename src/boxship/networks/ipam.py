@@ -5,8 +5,10 @@ Pure bookkeeping; what is taken on the host is told by the caller.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import NamedTuple
 
 from boxship.base.errors import Forbidden, InvalidInput, SystemFailure
 from boxship.networks.options import AddressPool
@@ -28,12 +30,27 @@ def subnets(pools: Iterable[AddressPool]) -> Iterator[Subnet]:
         yield from _checked(pool).subnets(new_prefix=pool.size)
 
 
-def free_subnet(pools: Iterable[AddressPool], taken: Iterable[Subnet]) -> Subnet:
+class Span(NamedTuple):
+    """Addresses of one family from ``first`` to ``last``, as numbers."""
+
+    version: int
+    first: int
+    last: int
+
+
+@functools.lru_cache(maxsize=32768)
+def span(subnet: str) -> Span:
+    """Return the addresses of a subnet that may have host bits; thousands are asked for again and again."""
+    network = ip_network(subnet, strict=False)
+    return Span(network.version, int(network.network_address), int(network.broadcast_address))
+
+
+def free_subnet(pools: Iterable[AddressPool], taken: Iterable[Span]) -> Subnet:
     """Return the first subnet of the pools that overlaps nothing taken; raises SystemFailure when there is none.
 
     Costs as much as there is taken, not as there are subnets in the pools.
     """
-    used = sorted((other.version, int(other.network_address), int(other.broadcast_address)) for other in taken)
+    used = sorted(set(taken))
     version = 4
     for pool in pools:
         base = _checked(pool)

@@ -14,7 +14,7 @@ from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks import files, guard, ipam
 from boxship.networks.catalog import Network, Pool
-from boxship.networks.ipam import Subnet
+from boxship.networks.ipam import Span
 from boxship.networks.options import AddressPool
 
 _WIDEST = 8  # a shorter prefix is a way to everywhere, as VPNs have it (0.0.0.0/1), and no network to keep away from
@@ -35,7 +35,7 @@ def complete(
     ``others`` are pools of other networks, ``servers`` the host's resolv.conf; ``seed`` tells this engine's local IPv6
     addresses from those of others. Raises InvalidInput, SystemFailure when no subnet is left.
     """
-    taken: list[Subnet] = [ip_network(pool.subnet) for pool in [*others, *network.pools]]
+    taken = [ipam.span(pool.subnet) for pool in [*others, *network.pools]]
     found = list(network.pools)
     with Socket.open() as sock:
         for version, wanted in ((4, network.ipv4), (6, network.ipv6)):
@@ -68,24 +68,19 @@ def with_gateway(pool: Pool) -> Pool:
     return msgspec.structs.replace(pool, gateway=str(address))
 
 
-def host_networks(sock: Socket, version: int, servers: str, *, except_index: int = 0) -> list[Subnet]:
+def host_networks(sock: Socket, version: int, servers: str) -> list[Span]:
     """Return the networks that a new subnet must not hide: the host's addresses, routes, and name servers.
 
-    What belongs to the link ``except_index`` doesn't count, nor do ways to everywhere.
+    Ways to everywhere don't count.
     """
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    found: list[Subnet] = [
-        ip_network(f"{address.address}/{address.prefix}", strict=False)
-        for address in rtnetlink.list_addresses(sock, family)
-        if address.index != except_index
-    ]
-    found += [
-        ip_network(f"{route.destination}/{route.prefix}")
-        for route in rtnetlink.list_routes(sock, family)
-        if route.destination and route.prefix >= (_WIDEST if version == 4 else _WIDEST_V6)
-        if route.index != except_index and route.table != guard.TABLE
-    ]
-    named = [ip_network(text.partition("%")[0]) for text in files.name_servers(servers) if _is_address(text)]
+    bits = 32 if version == 4 else 128
+    found = []
+    for place in rtnetlink.list_places(sock, family):
+        if place.prefix >= (_WIDEST if version == 4 else _WIDEST_V6) and place.table != guard.TABLE:
+            first = int.from_bytes(place.address, "big") >> bits - place.prefix << bits - place.prefix
+            found.append(Span(version, first, first + (1 << bits - place.prefix) - 1))
+    named = [ipam.span(text.partition("%")[0]) for text in files.name_servers(servers) if _is_address(text)]
     return found + [server for server in named if server.version == version]
 
 

@@ -14,7 +14,9 @@ What the rules promise, for each bridge:
 Packets of others pass as if this table weren't there, unless forwarding was off before Boxship turned it on: then
 nothing else is forwarded, as the administrator had it. Rules of the administrator in the chain ``USER_CHAIN`` come first.
 
-What a packet costs does not grow with the number of networks or ports: each is an element of sets and maps.
+What a packet costs does not grow with the number of networks or ports: each is an element of sets and maps. Neither does
+what a change costs, as far as we can help it: nft reads all chains, and all elements of sets of plain intervals, before each
+change. So a bridge has one chain of its own only, and subnets are in sets whose keys have a second part.
 
 Where the host is to be respected, a published port is open to the outside as far as the host's own rules let packets to that
 port of the host itself in. The first packet of a client is not translated but goes the way to a program of the host: through
@@ -35,6 +37,8 @@ USER_CHAIN = "BOXSHIP-USER"
 ADMITTED_SECONDS = 60  # how long a change of the host's rules may go unnoticed where nobody tells of it
 _ADMITTED_SIZE = 262144  # clients and ports; as many as the kernel tracks connections by default
 _LAST_PRIORITY = 1000000  # after every other chain of input
+
+_ALL_PROTOCOLS = "0-255"
 
 MARK = 0x100000  # of packets to containers that passed these rules; see boxship.networks.guard
 
@@ -98,13 +102,12 @@ def table(
     output = "fib daddr type local jump publish" if family is IPV4 and loopback else local
     protocols = "meta l4proto { tcp, udp, sctp }"
     body = [
-        _set("subnets", address, interval=True),
-        _set("masqueraded", address, interval=True),
-        _set("reachable", address, interval=True),
-        _set("bridges", "ifname"),
-        _set("closed", "ifname"),
+        *(_set(kind, f"{address} . inet_proto", interval=True) for kind in ("subnets", "masqueraded", "reachable")),
+        _set("own", f"{address} . {address}", interval=True),
+        *(_set(kind, "ifname") for kind in ("bridges", "closed", "internal")),
+        *(_set(kind, "ifname . ifname") for kind in ("same", "inner")),
         _set("open", f"inet_proto . {address} . inet_service"),
-        *(_map(kind, "ifname", "verdict") for kind in ("leaving", "shut", "entering", "arriving")),
+        *(_map(kind, "ifname", "verdict") for kind in ("leaving", "entering")),
         _map("published", f"inet_proto . {address} . inet_service", f"{address} . inet_service"),
         _map("published-any", "inet_proto . inet_service", f"{address} . inet_service"),
         _chain(USER_CHAIN, "", user_rules),
@@ -124,8 +127,8 @@ def table(
                 f"{ip} daddr {family.loopback} drop",
                 f"{ip} saddr {family.loopback} drop",
                 "iifname vmap @leaving",
-                f"{ip} saddr @subnets drop",
-                f"{ip} daddr @subnets {ip} daddr != @reachable fib daddr type != local drop",
+                f"{_is(family, 'saddr', 'subnets')} drop",
+                f"{_foreign(family)} drop",
             ],
         ),
         _chain("prerouting", "type nat hook prerouting priority dstnat; policy accept;", incoming),
@@ -133,7 +136,18 @@ def table(
         _chain(
             "passed",
             "type filter hook prerouting priority -99; policy accept;",  # when destinations have been translated
-            [f"{ip} daddr @subnets meta mark set meta mark | {MARK:#x}"],
+            [f"{_is(family, 'daddr', 'subnets')} meta mark set meta mark | {MARK:#x}"],
+        ),
+        *_entering_chains(family),
+        _chain("shut", "", ["iifname . oifname @inner return", "drop"]),
+        _chain(
+            "arriving",
+            "",
+            [
+                f"{ip} saddr . {ip} daddr @own ct status dnat masquerade",
+                f"{ip} saddr . {ip} daddr @own accept",
+                *([f"ip saddr {family.loopback} masquerade"] if family is IPV4 else []),
+            ],
         ),
         _chain("output", "type nat hook output priority -100; policy accept;", [output]),
         _chain(
@@ -141,7 +155,7 @@ def table(
             f"type filter hook forward priority filter; policy {'drop' if forward_drop else 'accept'};",
             [
                 f"jump {USER_CHAIN}",
-                "iifname vmap @shut",
+                "iifname @internal jump shut",
                 "oifname vmap @entering",
                 "oifname @closed drop",
                 "iifname @bridges accept",
@@ -150,7 +164,7 @@ def table(
         _chain(
             "postrouting",
             "type nat hook postrouting priority srcnat; policy accept;",
-            ["oifname vmap @arriving", f"{ip} saddr @masqueraded masquerade"],
+            ["oifname @bridges jump arriving", f"{_is(family, 'saddr', 'masqueraded')} masquerade"],
         ),
     ]
     text = f"add table {ip} {name}\ndelete table {ip} {name}\ntable {ip} {name} {{\n{''.join(body)}}}\n"
@@ -179,9 +193,16 @@ def delete_bridge(family: Family, name: str, bridge: BridgeRules) -> str:
         f"delete element {ip} {name} {place} {{ {element.partition(' : ')[0]} }}\n"
         for place, element in _bridge_elements(family, bridge)
     )
-    for chain in _chain_names(family, bridge):
-        text += f"flush chain {ip} {name} {chain}\ndelete chain {ip} {name} {chain}\n"
+    if bridge.of(family)[0]:
+        text += f"flush chain {ip} {name} from-{bridge.id}\ndelete chain {ip} {name} from-{bridge.id}\n"
     return text
+
+
+def entering_chain(family: Family, bridge: BridgeRules) -> str:
+    """Return the chain for packets that are forwarded to a bridge; bridges of one kind share it."""
+    mode = bridge.of(family)[1]
+    words = ["internal"] if bridge.internal else [mode] if mode in (ROUTED, UNPROTECTED) else ["nat"]
+    return "-".join(["to", *words, *(["icc"] if bridge.icc else [])])
 
 
 def add_ports(family: Family, name: str, ports: Iterable[PublishedPort]) -> str:
@@ -233,38 +254,42 @@ def _respect(family: Family) -> list[str]:
 
 
 def _chains(family: Family, bridge: BridgeRules) -> list[str]:
-    subnet, mode = bridge.of(family)
+    subnet, _ = bridge.of(family)
     if not subnet:
         return []
-    ip, link = family.name, f'"{bridge.link}"'
+    ip = family.name
     leaving = [
-        f"{ip} saddr @subnets {ip} saddr != {subnet} drop",
-        f"{ip} daddr @subnets {ip} daddr != {subnet} {ip} daddr != @reachable fib daddr type != local drop",
+        f"{ip} saddr != {subnet} {_is(family, 'saddr', 'subnets')} drop",
+        f"{ip} daddr != {subnet} {_foreign(family)} drop",
         "accept",
     ]
-    entering = [] if bridge.internal else ["ct state established,related accept", "ct status dnat accept"]
-    entering += [f"iifname {link} accept"] if bridge.icc else []
-    if not bridge.internal and mode == ROUTED:
-        entering += [f"meta l4proto . {ip} daddr . th dport @open accept", f"meta l4proto {family.icmp} accept"]
-    entering += ["accept" if not bridge.internal and mode == UNPROTECTED else "drop"]
-    arriving = [f"{ip} saddr {subnet} ct status dnat masquerade", f"{ip} saddr {subnet} accept"]
-    if family is IPV4:
-        arriving.append(f"ip saddr {family.loopback} masquerade")
-    chains = [
-        _chain(f"from-{bridge.id}", "", leaving),
-        _chain(f"to-{bridge.id}", "", entering),
-        _chain(f"at-{bridge.id}", "", arriving),
-    ]
-    if bridge.internal:
-        chains.append(_chain(f"shut-{bridge.id}", "", [f"oifname {link} return", "drop"]))
+    return [_chain(f"from-{bridge.id}", "", leaving)]
+
+
+def _entering_chains(family: Family) -> list[str]:
+    """Return the chains of all kinds of bridges."""
+    ip = family.name
+    chains = []
+    for kind in ("internal", NAT, ROUTED, UNPROTECTED):
+        for icc in (False, True):
+            rules = [] if kind == "internal" else ["ct state established,related accept", "ct status dnat accept"]
+            rules += ["iifname . oifname @same accept"] if icc else []
+            if kind == ROUTED:
+                rules += [f"meta l4proto . {ip} daddr . th dport @open accept", f"meta l4proto {family.icmp} accept"]
+            rules += ["accept" if kind == UNPROTECTED else "drop"]
+            chains.append(_chain(f"to-{kind}{'-icc' if icc else ''}", "", rules))
     return chains
 
 
-def _chain_names(family: Family, bridge: BridgeRules) -> list[str]:
-    if not bridge.of(family)[0]:
-        return []
-    kinds = ["from", "to", "at", *(["shut"] if bridge.internal else [])]
-    return [f"{kind}-{bridge.id}" for kind in kinds]
+def _is(family: Family, which: str, name: str) -> str:
+    """Return the match of an address, "saddr" or "daddr", in one of the sets of subnets."""
+    return f"{family.name} {which} . meta l4proto @{name}"
+
+
+def _foreign(family: Family) -> str:
+    """Return the match of packets that name a container's address which is not open to all."""
+    reachable = f"{family.name} daddr . meta l4proto != @reachable"
+    return f"{_is(family, 'daddr', 'subnets')} {reachable} fib daddr type != local"
 
 
 def _bridge_elements(family: Family, bridge: BridgeRules) -> list[tuple[str, str]]:
@@ -273,19 +298,22 @@ def _bridge_elements(family: Family, bridge: BridgeRules) -> list[tuple[str, str
     link = f'"{bridge.link}"'
     if not subnet:
         return [("closed", link)]
+    key = f"{subnet} . {_ALL_PROTOCOLS}"
     elements = [
         ("leaving", f"{link} : jump from-{bridge.id}"),
-        ("entering", f"{link} : jump to-{bridge.id}"),
-        ("arriving", f"{link} : jump at-{bridge.id}"),
-        ("subnets", subnet),
+        ("entering", f"{link} : jump {entering_chain(family, bridge)}"),
+        ("own", f"{subnet} . {subnet}"),
+        ("subnets", key),
         ("bridges", link),
     ]
+    if bridge.icc:
+        elements.append(("same", f"{link} . {link}"))
     if bridge.internal:
-        return [*elements, ("shut", f"{link} : jump shut-{bridge.id}")]
+        return [*elements, ("internal", link), ("inner", f"{link} . {link}")]
     if mode in (ROUTED, UNPROTECTED):
-        elements.append(("reachable", subnet))
+        elements.append(("reachable", key))
     if bridge.masquerade and mode in (NAT, UNPROTECTED):
-        elements.append(("masqueraded", subnet))
+        elements.append(("masqueraded", key))
     return elements
 
 

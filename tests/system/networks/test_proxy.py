@@ -146,6 +146,8 @@ def test_the_proxy_keeps_bytes_ends_and_order(isolated, bindings, in_namespace, 
         assert found == [True, True, True]
         with socket.create_connection(("::1", 8080)) as held:
             held.sendall(b"before")
+            while (await service._host.relay.status())["connections"] != 1:
+                await asyncio.sleep(0.02)
             change = service.change_ports(web, {}, web.ports)
             await service._host.relay.settle()
             held.sendall(b" and after")  # a port that ends leaves connections to their ends

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 import pytest
 
 from boxship.base.errors import InvalidInput, SystemFailure
-from boxship.networks.ipam import AddressInUse, AddressSpace, free_subnet, mac_of, subnets
+from boxship.networks.ipam import AddressInUse, AddressSpace, free_subnet, mac_of, span, subnets
 from boxship.networks.options import DEFAULT_ADDRESS_POOLS, SMALL_ADDRESS_POOLS, AddressPool
 from boxship.networks.pools import local_pool
 
@@ -64,15 +64,15 @@ def test_a_gateway_or_range_outside_the_subnet_is_refused():
     ],
 )
 def test_the_first_subnet_that_overlaps_nothing_is_taken(taken, subnet):
-    found = free_subnet(DEFAULT_ADDRESS_POOLS, [IPv4Network(network) for network in taken])
+    found = free_subnet(DEFAULT_ADDRESS_POOLS, [span(network) for network in taken])
     assert found == IPv4Network(subnet)
 
 
 def test_pools_are_cut_into_subnets_until_none_is_left():
     pools = [AddressPool(base="10.10.0.0/23", size=24)]
-    assert free_subnet(pools, [IPv4Network("10.10.0.0/24")]) == IPv4Network("10.10.1.0/24")
+    assert free_subnet(pools, [span("10.10.0.0/24")]) == IPv4Network("10.10.1.0/24")
     with pytest.raises(SystemFailure, match="non-overlapping IPv4 address pool"):
-        free_subnet(pools, [IPv4Network("10.0.0.0/8")])
+        free_subnet(pools, [span("10.0.0.0/8")])
     with pytest.raises(InvalidInput):
         free_subnet([AddressPool(base="10.10.0.0/24", size=16)], [])
 
@@ -84,9 +84,9 @@ def test_the_mac_address_is_made_of_the_address():
 def test_four_thousand_networks_find_room_beside_a_vpn():
     vpn = IPv4Network("10.8.0.0/16")
     possible = [subnet for subnet in itertools.islice(subnets(SMALL_ADDRESS_POOLS), 8000) if not subnet.overlaps(vpn)]
-    taken = [vpn, *possible[:3999]]
+    taken = [span(str(subnet)) for subnet in (vpn, *possible[:3999])]
     assert free_subnet(SMALL_ADDRESS_POOLS, taken) == possible[3999]
-    taken.remove(possible[17])
+    taken.remove(span(str(possible[17])))
     assert free_subnet(SMALL_ADDRESS_POOLS, taken) == possible[17]
 
 
@@ -95,7 +95,7 @@ def test_a_subnet_of_ipv6_comes_from_a_pool_of_its_own():
     first = free_subnet(pools, [])
     assert first.subnet_of(IPv6Network("fd00::/8"))
     assert first.prefixlen == 64
-    assert free_subnet(pools, [first]) == IPv6Network((int(first.network_address) + (1 << 64), 64))
+    assert free_subnet(pools, [span(str(first))]) == IPv6Network((int(first.network_address) + (1 << 64), 64))
     assert local_pool("two") != local_pool("one")
 
 

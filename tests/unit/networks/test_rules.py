@@ -6,7 +6,6 @@ from boxship.networks.models import PublishedPort
 from boxship.networks.rules import (
     IPV4,
     IPV6,
-    NAT,
     ROUTED,
     UNPROTECTED,
     BridgeRules,
@@ -71,11 +70,18 @@ def test_rules_of_the_administrator_are_kept_word_by_word():
 def test_what_a_bridge_allows_is_in_its_chains_and_sets(bridge, masqueraded, among_themselves, direct):
     text = add_bridges(IPV4, "x", [bridge])
     assert ("add element ip x masqueraded" in text) is masqueraded
-    assert ('iifname "docker0" accept' in text) is among_themselves
+    assert ('add element ip x same { "docker0" . "docker0" }' in text) is among_themselves
     assert ("add element ip x reachable" in text) is direct
-    assert ("shut-a1" in text) is bridge.internal
-    assert ("ct status dnat accept" in text) is not bridge.internal
-    assert (bridge.mode == NAT and not bridge.internal) or "established" in text or bridge.internal
+    assert ("add element ip x internal" in text) is bridge.internal
+    kind = "internal" if bridge.internal else bridge.mode
+    chain = f"to-{kind}{'-icc' if bridge.icc else ''}"
+    assert f'add element ip x entering {{ "docker0" : jump {chain} }}' in text
+    whole = table(IPV4, "x", [], [], forward_drop=False)
+    rules = whole.partition(f" chain {chain} {{")[2].partition("}")[0]
+    assert ("@same accept" in rules) is among_themselves
+    assert ("ct status dnat accept" in rules) is ("established" in rules) is not bridge.internal
+    assert ("@open" in rules) is (kind == ROUTED)
+    assert rules.split()[-1] == ("accept" if kind == UNPROTECTED else "drop")
 
 
 def test_a_bridge_without_a_family_is_closed_to_it():
@@ -89,8 +95,15 @@ def test_all_that_is_known_of_a_bridge_can_be_forgotten():
         if line.startswith("add element"):
             where, _, element = line.removeprefix("add element ").partition(" { ")
             assert f"delete element {where} {{ {element.partition(' : ')[0].removesuffix(' }')} }}\n" in text
-    for chain in ("from-a1", "to-a1", "at-a1", "shut-a1"):
-        assert f"flush chain ip x {chain}\ndelete chain ip x {chain}\n" in text
+    assert text.endswith("flush chain ip x from-a1\ndelete chain ip x from-a1\n")
+
+
+def test_a_bridge_has_one_chain_and_no_set_of_plain_intervals_knows_it():
+    """What nft reads before each change grows with these."""
+    bridge = BRIDGE._replace(internal=True)
+    assert add_bridges(IPV4, "x", [bridge]).count(" chain ") == 1
+    for line in table(IPV4, "x", [bridge], [], forward_drop=False).splitlines():
+        assert "interval" not in line or " . " in line
 
 
 def test_ports_that_the_host_judges_are_in_sets_beside_the_maps():
