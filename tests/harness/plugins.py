@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
 import socketserver
+import subprocess
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +192,151 @@ class VolumePlugin(Plugin):
     def _shown(self, name: str) -> Body:
         mounted = bool(self.mounts.get(name))
         return {"Name": name, "Mountpoint": str(self.home / name) if mounted else ""}
+
+
+class NetworkPlugin(Plugin):
+    """Makes a bridge for each network and a veth pair for each endpoint, in the engine's network namespace."""
+
+    interface = "NetworkDriver"
+
+    def __init__(self, directory: Path, name: str, run: Callable[..., object]) -> None:
+        """``run`` carries out a command in the namespace."""
+        super().__init__(directory, name)
+        self._run = run
+        self.networks: dict[str, Body] = {}
+        self.endpoints: dict[str, Body] = {}
+        self.joined: dict[str, str] = {}  # endpoint: the host's end of its pair
+        self.open: dict[str, Body] = {}  # endpoints with external connectivity: its options
+        self.join_answer: Body = {}  # added to what Join answers
+
+    def on_get_capabilities(self, body: Body) -> Body:
+        return {"Scope": "local", "ConnectivityScope": "local"}
+
+    def on_create_network(self, body: Body) -> Body:
+        id = body["NetworkID"]
+        # What stays on one bridge is no matter of the host's firewall, where the kernel would make it one (br_netfilter).
+        self._run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-ip*; do [ ! -e $f ] || echo 0 >$f; done")
+        self._run("ip", "link", "add", _bridge(id), "type", "bridge")
+        self._run("ip", "link", "set", _bridge(id), "up")
+        for pool in [*(body["IPv4Data"] or []), *(body["IPv6Data"] or [])]:
+            if pool.get("Gateway"):
+                self._run("ip", "address", "add", pool["Gateway"], "dev", _bridge(id), *_nodad(pool["Gateway"]))
+        self.networks[id] = body
+        return {}
+
+    def on_delete_network(self, body: Body) -> Body:
+        if self.networks.pop(body["NetworkID"], None) is None:
+            raise Refusal("no such network")
+        self._run("ip", "link", "delete", _bridge(body["NetworkID"]))
+        return {}
+
+    def on_create_endpoint(self, body: Body) -> Body:
+        self.endpoints[body["EndpointID"]] = body
+        mac = "02:77:" + bytes.fromhex(body["EndpointID"][:8]).hex(":")
+        return {} if body["Interface"]["MacAddress"] else {"Interface": {"MacAddress": mac}}
+
+    def on_endpoint_oper_info(self, body: Body) -> Body:
+        return {"Value": {"sample": body["EndpointID"] in self.joined}}
+
+    def on_delete_endpoint(self, body: Body) -> Body:
+        if self.endpoints.pop(body["EndpointID"], None) is None:
+            raise Refusal("no such endpoint")
+        return {}
+
+    def on_join(self, body: Body) -> Body:
+        id = body["EndpointID"]
+        host, inside = f"ph{id[:10]}", f"pc{id[:10]}"
+        self._run("ip", "link", "add", host, "type", "veth", "peer", "name", inside)
+        self._run("ip", "link", "set", host, "master", _bridge(body["NetworkID"]), "up")
+        self.joined[id] = host
+        network = self.networks[body["NetworkID"]]
+        gateway = [pool.get("Gateway", "").partition("/")[0] for pool in network["IPv4Data"] or []]
+        gateway_v6 = [pool.get("Gateway", "").partition("/")[0] for pool in network["IPv6Data"] or []]
+        return {
+            "InterfaceName": {"SrcName": inside, "DstPrefix": "eth"},
+            "Gateway": gateway[0] if gateway else "",
+            "GatewayIPv6": gateway_v6[0] if gateway_v6 else "",
+            **self.join_answer,
+        }
+
+    def on_leave(self, body: Body) -> Body:
+        host = self.joined.pop(body["EndpointID"], None)
+        if host is None:
+            raise Refusal("the endpoint has not joined")
+        with contextlib.suppress(subprocess.CalledProcessError):  # it went with the container's namespace
+            self._run("ip", "link", "delete", host)
+        return {}
+
+    def on_program_external_connectivity(self, body: Body) -> Body:
+        self.open[body["EndpointID"]] = body["Options"]
+        return {}
+
+    def on_revoke_external_connectivity(self, body: Body) -> Body:
+        self.open.pop(body["EndpointID"], None)
+        return {}
+
+    def empty(self) -> bool:
+        """Whether nothing is held for anybody."""
+        return not (self.networks or self.endpoints or self.joined or self.open)
+
+
+class IpamPlugin(Plugin):
+    """Gives out pools of 10.99.N.0/24 (fd99:N::/64), or what is asked for, and the lowest addresses."""
+
+    interface = "IpamDriver"
+    error = "Error"
+
+    def __init__(self, directory: Path, name: str, **capabilities: bool) -> None:
+        super().__init__(directory, name)
+        self._capabilities = capabilities
+        self.pools: dict[str, Body] = {}
+        self.addresses: dict[str, set[str]] = {}
+
+    def on_get_capabilities(self, body: Body) -> Body:
+        return dict(self._capabilities)
+
+    def on_get_default_address_spaces(self, body: Body) -> Body:
+        return {"LocalDefaultAddressSpace": "here", "GlobalDefaultAddressSpace": "everywhere"}
+
+    def on_request_pool(self, body: Body) -> Body:
+        if self._capabilities.get("RequiresRequestReplay"):
+            for id, pool in self.pools.items():
+                if pool["Pool"] == body["Pool"]:
+                    return {"PoolID": id, "Pool": pool["Pool"]}
+        number = next(number for number in range(1, 250) if f"pool-{number}" not in self.pools)
+        default = f"fd99:{number}::/64" if body["V6"] else f"10.99.{number}.0/24"
+        self.pools[f"pool-{number}"] = {**body, "Pool": body["Pool"] or default}
+        self.addresses[f"pool-{number}"] = set()
+        return {"PoolID": f"pool-{number}", "Pool": body["Pool"] or default, "Data": {}}
+
+    def on_release_pool(self, body: Body) -> Body:
+        if self.pools.pop(body["PoolID"], None) is None:
+            raise Refusal("no such pool")
+        return {}
+
+    def on_request_address(self, body: Body) -> Body:
+        pool = ip_network(self.pools[body["PoolID"]]["Pool"])
+        taken = self.addresses[body["PoolID"]]
+        address = body["Address"] or next(str(one) for one in pool.hosts() if str(one) not in taken)
+        if address in taken:
+            raise Refusal(f"{address} is taken")
+        taken.add(address)
+        return {"Address": f"{address}/{pool.prefixlen}"}
+
+    def on_release_address(self, body: Body) -> Body:
+        if body["Address"] not in self.addresses.get(body["PoolID"], ()):
+            raise Refusal("the address is not taken")
+        self.addresses[body["PoolID"]].discard(body["Address"])
+        return {}
+
+    def empty(self) -> bool:
+        """Whether nothing is held for anybody."""
+        return not self.pools and not any(self.addresses.values())
+
+
+def _bridge(network_id: str) -> str:
+    return f"pb{network_id[:10]}"
+
+
+def _nodad(address: str) -> list[str]:
+    return ["nodad"] if ":" in address else []

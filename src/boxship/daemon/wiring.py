@@ -59,6 +59,7 @@ from boxship.engine.stillness import Stillness
 from boxship.images import ImageService, ImageUser, collection
 from boxship.networks import AddressPool, NetworkOptions, NetworkService
 from boxship.networks.files import DNSDefaults
+from boxship.networks.plugged import PluggedNetworks
 from boxship.plugins import Ledger, PluginOptions, Plugins
 from boxship.snapshots import open_snapshotter, quota
 from boxship.spec.docker.container import LogConfig, Ulimit
@@ -223,6 +224,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         identity=identity,
         dns=dns,
         names=Nameserver(f"{settings.exec_root}/nameserver"),
+        plugged=PluggedNetworks(plugins, debts),
         relay=Proxy(f"{settings.exec_root}/proxy"),
     )
     composer = StartComposer(

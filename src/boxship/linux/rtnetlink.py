@@ -210,8 +210,13 @@ def set_link(
     alias: str | None = None,
     mtu: int | None = None,
     name: str | None = None,
+    mac: str | None = None,
+    ns_fd: int | None = None,
 ) -> Request:
-    """Change what is given of a link; ``master`` 0 takes it out of its bridge, ``name`` needs an index and a link down."""
+    """Change what is given of a link; ``master`` 0 takes it out of its bridge, ``name`` needs an index and a link down.
+
+    With ``ns_fd`` it moves into that namespace first, where it is down and may get another ``name`` at once.
+    """
     index, attributes = _target(link)
     if master is not None:
         attributes += uint32(IFLA_MASTER, master)
@@ -221,6 +226,10 @@ def set_link(
         attributes += uint32(IFLA_MTU, mtu)
     if name is not None:
         attributes += text(IFLA_IFNAME, name)
+    if mac is not None:
+        attributes += attribute(IFLA_ADDRESS, mac_bytes(mac))
+    if ns_fd is not None:
+        attributes += uint32(IFLA_NET_NS_FD, ns_fd)
     flags = IFF_UP if up else 0
     mask = 0 if up is None else IFF_UP
     return Request(f"change link {link}", RTM_SETLINK, 0, _IFINFO.pack(0, 0, index, flags, mask) + attributes)

@@ -31,6 +31,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ip_range: str = ""
     auxiliary: dict[str, str] = {}
     chosen: bool = False
+    id: str = ""  # of an IPAM plugin that keeps it
+    space: str = ""  # that plugin's address space
 
     @property
     def version(self) -> int:

@@ -123,6 +123,12 @@ def _checked(network: Network, others: Sequence[Network]) -> Network:
                 raise InvalidInput("invalid network config:\nIPv4 has been disabled, but an IPv4 subnet was given")
             # Docker leaves such a subnet out; so does a file that is shared with an engine without IPv6.
             network = msgspec.structs.replace(network, pools=network.pools_of(4))
+    check_pools(network, others)
+    return network
+
+
+def check_pools(network: Network, others: Sequence[Network]) -> None:
+    """Raise PoolOverlaps when a subnet of the network is in use by others, or twice in it."""
     taken = [ip_network(pool.subnet) for other in others if not other.config_only for pool in other.pools]
     for number, pool in enumerate(network.pools):
         subnet = ip_network(pool.subnet)
@@ -130,7 +136,6 @@ def _checked(network: Network, others: Sequence[Network]) -> Network:
             raise PoolOverlaps
         if any(overlap(subnet, ip_network(other.subnet)) for other in network.pools[:number]):
             raise PoolOverlaps
-    return network
 
 
 def _pool(config: IPAMPool) -> Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterable
 from ipaddress import ip_network
 
@@ -33,6 +34,13 @@ def configure(inside: Socket, endpoint: Endpoint) -> None:
     requests += [
         rtnetlink.new_address(link.index, address, 64 if ":" in address else 16) for address in endpoint.link_local
     ]
+    for static in endpoint.routes:
+        subnet, gateway = ip_network(static.destination), static.next_hop or None
+        requests.append(
+            rtnetlink.new_route(
+                str(subnet.network_address), subnet.prefixlen, gateway=gateway, index=link.index, replace=True
+            )
+        )
     inside.execute(requests)
 
 
@@ -59,6 +67,23 @@ def remove(inside: Socket, endpoint: Endpoint) -> None:
     """Delete the endpoint's interface, both ends of a veth pair; blocks for 15 to 24 ms. One that is gone is no error."""
     with contextlib.suppress(OSError):
         inside.execute([rtnetlink.delete_link(endpoint.link)])
+
+
+def give_up(inside: Socket, endpoint: Endpoint) -> None:
+    """Take the endpoint's interface out of the namespace; blocks for 15 to 24 ms. One that is gone is no error.
+
+    One that a plugin made goes back to the host under its old name, all others are deleted, both ends of a veth pair.
+    """
+    with contextlib.suppress(OSError):
+        link = rtnetlink.find_link(inside, endpoint.link)
+        if link is not None and endpoint.plugin_link:
+            host_ns_fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                inside.execute([rtnetlink.set_link(link.index, name=endpoint.plugin_link, ns_fd=host_ns_fd)])
+            finally:
+                os.close(host_ns_fd)
+            return
+    remove(inside, endpoint)
 
 
 def disconnect(host: Socket, endpoint: Endpoint) -> None:

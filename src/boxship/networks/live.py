@@ -28,7 +28,9 @@ class LiveNetwork:
     def __init__(self, spec: Network, driver: Driver) -> None:
         self.spec = spec
         self.driver = driver
-        self.spaces = [_space(spec, pool) for pool in spec.pools]
+        self.spaces = [
+            _space(spec, pool) for pool in spec.pools if not pool.id
+        ]  # those with an id an IPAM plugin keeps
         self.joining = 0  # containers that are being attached
 
     @property

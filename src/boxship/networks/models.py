@@ -83,6 +83,13 @@ class AttachRequest(msgspec.Struct, frozen=True, kw_only=True):
     resolving: Resolving = Resolving()
 
 
+class StaticRoute(msgspec.Struct, frozen=True):
+    """A route of one endpoint to a subnet; ``next_hop`` is empty for what is on the link itself."""
+
+    destination: str
+    next_hop: str = ""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One container's place in one network; the addresses are empty on "host" and "none", and of a family not in use."""
 
@@ -102,6 +109,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 0
     names: list[str] = []  # the container's names in this network, its own first; none where names are not resolved
     priority: int = 0
+    plugin_link: str = ""  # where a plugin made the interface: its name on the host
+    routes: list[StaticRoute] = []  # besides the default one
 
 
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):

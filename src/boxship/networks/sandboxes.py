@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import msgspec
 
@@ -31,6 +31,7 @@ from boxship.networks.models import AttachRequest, Endpoint, EndpointRequest, Na
 from boxship.networks.names import EndpointNames, NameTable, NoNames, Resolver
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
+from boxship.networks.plugged import PluggedNetworks
 from boxship.networks.ports import PortTaken
 from boxship.networks.publish import Claim
 from boxship.networks.relay import NoRelay, Relay
@@ -60,6 +61,7 @@ class Sandboxes:
         name_table: NameTable | None,
         emit: Emit,
         relay: Relay | None,
+        plugged: PluggedNetworks | None,
     ) -> None:
         self._factory = factory
         self._pool = pool
@@ -69,6 +71,7 @@ class Sandboxes:
         self._names: NameTable = name_table or NoNames()
         self._resolving = name_table is not None
         self._emit = emit
+        self._plugged = plugged
         self._host = Host(options, relay or NoRelay())
         self._live: dict[str, LiveNetwork] = {}  # by id
         self._attached: dict[str, Sandbox] = {}  # by container id
@@ -82,6 +85,14 @@ class Sandboxes:
         Raises NotFound (no such network), InvalidInput, SystemFailure (no address or port is left, the host refuses) in
         Docker's words.
         """
+        async with AsyncExitStack() as later:
+            sandbox = await self._attach(request, later)
+            later.pop_all()
+        self._publish_names(sandbox.endpoints)
+        return sandbox
+
+    async def _attach(self, request: AttachRequest, later: AsyncExitStack) -> Sandbox:
+        """Do that; ``later`` gets what is to be undone after all else."""
         wanted = [(self._joinable(wish.network), wish) for wish in request.endpoints]
         claims = self._claims(request, [network for network, _ in wanted])
         with _joining([network for network, _ in wanted]), ExitStack() as undo:
@@ -94,7 +105,7 @@ class Sandboxes:
                     inside = undo.enter_context(Socket.from_fd(fd))
                 found: list[Endpoint] = []
                 for network, wish in wanted:
-                    found.append(self._plan(request, network, wish, found, undo))
+                    found.append(await self._new(request, network, wish, found, undo, later, namespace.path))
                 chosen = gateways.choose(found)
                 ports = self._take_ports(request.name, claims, chosen, undo)
                 for endpoint in found:
@@ -113,11 +124,14 @@ class Sandboxes:
                 ports=ports,
                 resolving=request.resolving,
             )
+            if self._plugged is not None:
+                await self._plugged.lead_out(self._live, Gateways(None, None), chosen, request)
             if sandbox.resolves:
                 await self._names.attach(self._resolver(sandbox))
             undo.pop_all()
             self._attached[request.container_id] = sandbox
-        self._publish_names(sandbox.endpoints)
+        if self._plugged is not None:
+            await self._plugged.look(self._live, sandbox.endpoints)
         return sandbox
 
     async def release(self, sandbox: Sandbox) -> None:
@@ -129,10 +143,14 @@ class Sandboxes:
             if attached.id == sandbox.id:
                 del self._attached[container_id]
                 self._free(container_id, attached)
+                if self._plugged is not None:
+                    self._plugged.forget(container_id)
                 if attached.resolves:
                     await self._names.detach(sandbox.id)
                 if self._host.relayed(attached.ports):
                     await self._host.relay.settle()
+        if self._plugged is not None:
+            await self._plugged.leave(endpoint.endpoint_id for endpoint in sandbox.endpoints)
         await asyncio.to_thread(namespaces.remove, sandbox.key)
 
     # -- while a container runs --------------------------------------------------------------------------------------
@@ -144,6 +162,13 @@ class Sandboxes:
         with nothing changed, and Forbidden for a network that it is in already.
         """
         before = self._attached[request.container_id]
+        async with AsyncExitStack() as later:
+            sandbox = await self._connect_all(request, before, later)
+            later.pop_all()
+        self._publish_names(sandbox.endpoints[len(before.endpoints) :])
+        return sandbox
+
+    async def _connect_all(self, request: AttachRequest, before: Sandbox, later: AsyncExitStack) -> Sandbox:
         wanted = [(self._joinable(wish.network), wish) for wish in request.endpoints]
         for network, _ in wanted:
             if any(endpoint.network_id == network.id for endpoint in before.endpoints):
@@ -155,27 +180,34 @@ class Sandboxes:
             with ExitStack() as failed:
                 found = list(before.endpoints)
                 for network, wish in wanted:
-                    endpoint = self._plan(request, network, wish, found, failed)
+                    endpoint = await self._new(request, network, wish, found, failed, later, before.key)
                     failed.callback(endpoints.remove, inside, endpoint)
                     self._connect(request, endpoint, before.key, inside, failed, hairpin=True)
                     found.append(endpoint)
                 after = msgspec.structs.replace(before, endpoints=found)
                 sandbox = self._rewire(before, after, inside, claims, failed)
+                if self._plugged is not None:
+                    ways = gateways.choose(before.endpoints), gateways.choose(found)
+                    await self._plugged.lead_out(self._live, *ways, request)
                 if sandbox.resolves:
                     await self._names.attach(self._resolver(sandbox))
                 if self._attached.get(request.container_id) is not before:
                     raise SystemFailure(f"container {request.container_id} ended while it was connected")
                 failed.pop_all()
                 self._attached[request.container_id] = sandbox
-        self._publish_names(sandbox.endpoints[len(before.endpoints) :])
+        if self._plugged is not None:
+            await self._plugged.look(self._live, sandbox.endpoints[len(before.endpoints) :])
         return sandbox
 
     async def disconnect(self, container_id: str, network_id: str) -> Sandbox:
         """Take an attached container out of a network; return its sandbox as it is then. Raises SystemFailure."""
         before = self._attached[container_id]
         gone = next(endpoint for endpoint in before.endpoints if endpoint.network_id == network_id)
+        live = self._live.get(network_id)
+        if self._plugged is not None and live is not None:
+            await self._plugged.part(live, gone)
         with Socket.from_fd(await self._factory.open(before.key, ipv6=False)) as inside:
-            await asyncio.to_thread(endpoints.remove, inside, gone)
+            await asyncio.to_thread(endpoints.give_up, inside, gone)
             if self._attached.get(container_id) is not before:
                 raise SystemFailure(f"container {container_id} ended while it was disconnected")
             rest = [endpoint for endpoint in before.endpoints if endpoint is not gone]
@@ -185,6 +217,10 @@ class Sandboxes:
                 undo.pop_all()
         self._attached[container_id] = sandbox
         self._free_endpoint(container_id, gone, flows=True)
+        if self._plugged is not None:
+            await self._plugged.leave([gone.endpoint_id])
+            ways = gateways.choose(before.endpoints), gateways.choose(sandbox.endpoints)
+            await self._plugged.lead_on(self._live, *ways, container_id)
         if sandbox.resolves:
             await self._names.attach(self._resolver(sandbox))
         elif before.resolves:
@@ -294,6 +330,26 @@ class Sandboxes:
             raise Forbidden(f"cannot connect a container to {network.name}: it is a configuration-only network")
         return network
 
+    async def _new(
+        self,
+        request: AttachRequest,
+        network: LiveNetwork,
+        wish: EndpointRequest,
+        others: Sequence[Endpoint],
+        undo: ExitStack,
+        later: AsyncExitStack,
+        key: str,
+    ) -> Endpoint:
+        """Return a new endpoint of the sandbox ``key``, with everything done that plugins do for it."""
+        id = ids.new_id()
+        if self._plugged is None or not self._plugged.concerns(network):
+            return self._plan(request, network, wish, others, undo, id)
+        later.push_async_callback(self._plugged.leave, [id])
+        given = await self._plugged.addresses(network, wish, id)
+        endpoint = self._plan(request, network, wish, others, undo, id, given)
+        mac = given[2] if given else wish.mac_address
+        return await self._plugged.join(network, endpoint, request, wish, others, key, mac)
+
     def _plan(
         self,
         request: AttachRequest,
@@ -301,19 +357,20 @@ class Sandboxes:
         wish: EndpointRequest,
         others: Sequence[Endpoint],
         undo: ExitStack,
+        endpoint_id: str,
+        given: tuple[Chosen, Chosen, str] | None = None,
     ) -> Endpoint:
-        """Return a new endpoint with its addresses taken; nothing of it is in the kernel yet."""
-        endpoint_id = ids.new_id()
+        """Return a new endpoint with its addresses taken, or as they are ``given``; nothing of it is in the kernel yet."""
         if not network.driver.needs_pools:
             return Endpoint(network=network.name, network_id=network.id, endpoint_id=endpoint_id, link="")
         held = self._held.get(request.container_id, {}).get(network.id)
-        v4, v6 = self._addresses(network, wish, held, undo)
+        v4, v6 = given[:2] if given else self._addresses(network, wish, held, undo)
         bridged = network.driver.rules(network.spec) is not None
         return Endpoint(
             network=network.name,
             network_id=network.id,
             endpoint_id=endpoint_id,
-            mac_address=mac_address(wish, v4.address),
+            mac_address=(given[2] if given else "") or mac_address(wish, v4.address),
             address=v4.address,
             prefix_length=v4.prefix_length,
             gateway=v4.gateway,

@@ -22,6 +22,7 @@ from boxship.networks.drivers import Driver
 from boxship.networks.drivers.bare import BareDriver
 from boxship.networks.drivers.bridge import BridgeDriver, turn_on_forwarding_v6
 from boxship.networks.drivers.macvlan import IpvlanDriver, MacvlanDriver
+from boxship.networks.drivers.remote import RemoteDriver
 from boxship.networks.explain import Facts
 from boxship.networks.files import DNSDefaults
 from boxship.networks.live import LiveNetwork
@@ -29,6 +30,7 @@ from boxship.networks.models import NamespaceFactory, PublishedPort, Sandbox, Us
 from boxship.networks.names import NameTable
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
+from boxship.networks.plugged import PluggedNetworks
 from boxship.networks.relay import Relay
 from boxship.networks.rules import IPV6
 from boxship.networks.sandboxes import Emit, Sandboxes, endpoint_names
@@ -69,6 +71,7 @@ class NetworkService(Sandboxes):
         dns: DNSDefaults | None = None,
         names: NameTable | None = None,
         relay: Relay | None = None,
+        plugged: PluggedNetworks | None = None,
     ) -> None:
         """``instance`` tells our interfaces and rules from those of another boxshipd on this host: letters, digits, _.
 
@@ -91,7 +94,9 @@ class NetworkService(Sandboxes):
             name_table=names,
             emit=emit,
             relay=relay,
+            plugged=plugged,
         )
+        self._making: dict[str, Network] = {}  # those that plugins are busy with, by id
         self._now_ns = now_ns
         self._bridges = BridgeDriver(options, alias)
         bare = BareDriver()
@@ -121,9 +126,10 @@ class NetworkService(Sandboxes):
         self._attached = dict(sandboxes)
         if self._options.bridge == "none":
             known = [network for network in known if network.name != "bridge"]
+        drivers = {network.driver: self._driver_named(network.driver) for network in known}
         set_up = SetUp(
             self._host,
-            self._drivers,
+            drivers,
             self._bridges,
             options=self._options,
             instance=self._instance,
@@ -150,10 +156,14 @@ class NetworkService(Sandboxes):
         )
         relayed = self._host.relayed(port for sandbox in sandboxes.values() for port in sandbox.ports)
         await self._host.relay.start(relayed, self._host.ports.socket_of)
+        if self._plugged is not None:
+            self._plugged.adopt(list(self._live.values()), sandboxes.values())
         self._pool.fill()
 
     async def close(self) -> None:
         """Let go of everything; when no container uses the networks any more, remove bridges and firewall."""
+        if self._plugged is not None:
+            await self._plugged.stop()
         await self._names.close(stop=not self._attached)
         await self._host.relay.stop(stop=not self._attached)
         await self._pool.close()
@@ -189,13 +199,16 @@ class NetworkService(Sandboxes):
         when no subnet is left or the host refuses.
         """
         async with self._creating:
-            others = [live.spec for live in self._live.values()]
+            others = [*(live.spec for live in self._live.values()), *self._making.values()]
             network = definition.define(request, others, id=ids.new_id(), created_ns=self._now_ns())
             driver = self._driver(network)
             driver.check(network)
-            if driver.needs_pools and not network.config_only:
-                if network.ipam_driver != "default":
+            plugged: PluggedNetworks | None = None
+            if not network.config_only and (network.ipam_driver != "default" or isinstance(driver, RemoteDriver)):
+                plugged = self._plugged
+                if plugged is None or not driver.needs_pools:
                     raise NotFound(f'plugin "{network.ipam_driver}" not found')
+            if driver.needs_pools and not network.config_only and network.ipam_driver == "default":
                 network = await asyncio.to_thread(
                     pools.complete,
                     network,
@@ -205,16 +218,36 @@ class NetworkService(Sandboxes):
                     servers=self._dns.host(),
                     seed=self._instance,
                 )
-            live = LiveNetwork(network, driver)
-            await asyncio.shield(asyncio.create_task(self._make(live)))
+            if plugged is not None:
+                self._making[network.id] = network
+            else:
+                await asyncio.shield(asyncio.create_task(self._make(LiveNetwork(network, driver))))
+        if plugged is not None:
+            await self._make_plugged(network, driver, plugged)
         self._emit("network", "create", network.id, {"name": network.name, "type": network.driver})
         return NetworkCreated(id=network.id)
+
+    async def _make_plugged(self, network: Network, driver: Driver, plugged: PluggedNetworks) -> None:
+        """Make a network with plugins, which may take their time: others are made meanwhile."""
+        try:
+            try:
+                prepared = await plugged.prepare(network, driver)
+                if not isinstance(driver, RemoteDriver):
+                    definition.check_pools(prepared, [live.spec for live in self._live.values()])
+            except BaseException:
+                await plugged.give_back(network.id)
+                raise
+            await asyncio.shield(asyncio.create_task(self._make(LiveNetwork(prepared, driver))))
+        finally:
+            self._making.pop(network.id, None)
 
     async def _make(self, live: LiveNetwork) -> None:
         """Make a network on the host and then in the store: a crash between leaves what the next start sweeps."""
         network = live.spec
         try:
             await asyncio.to_thread(_with_socket, live.driver.make, network)
+            if self._plugged is not None:
+                await self._plugged.create(live)
             if network.ipv6 and self._options.ip_forward:
                 await self._forward_ipv6()
             rules = live.driver.rules(network)
@@ -245,6 +278,8 @@ class NetworkService(Sandboxes):
             self._host.forget(rules)
         with contextlib.suppress(OSError):
             await asyncio.to_thread(_with_socket, live.driver.remove, live.spec)
+        if self._plugged is not None:
+            await self._plugged.give_back(live.id)
 
     async def list(self, filters: Filters) -> list[NetworkInspect]:
         """Return the networks that pass the filters, without their containers."""
@@ -369,9 +404,15 @@ class NetworkService(Sandboxes):
             )
         if network.driver == "host" or (network.driver == "null" and not network.config_only):
             raise Forbidden(f'only one instance of "{network.driver}" network is allowed')
-        driver = self._drivers.get(network.driver)
-        if driver is None:
+        if network.driver not in self._drivers and self._plugged is None:
             raise NotFound(f'plugin "{network.driver}" not found')
+        return self._driver_named(network.driver)
+
+    def _driver_named(self, name: str) -> Driver:
+        """Return a driver; all that are not built in are plugins, of which nobody knows yet whether they are there."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            return self._plugged.driver(name) if self._plugged is not None else BareDriver()
         return driver
 
     # -- rules that others have changed ------------------------------------------------------------------------------
