@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from harness import hostile
 from harness.engine import Engine
+from harness.platforms import Multi
 from harness.ssh import CLI, SshServer
 from harness.waiting import until
 
@@ -136,6 +138,100 @@ def test_a_blob_that_is_not_what_its_digest_says_is_neither_kept_nor_used(
     status, answer = far.api("POST", "/boxship/images/receive", shipment)
     assert (status, answer["message"].endswith("has not arrived")) == (404, True)
     assert far.api("GET", f"/images/{image}/json")[0] == 404
+
+
+@pytest.fixture
+def large(engine: Engine, far: Engine) -> Iterator[str]:
+    """An image of three layers of 12 MB, which travel side by side."""
+    layers = [hostile.tar([hostile.entry(f"data{n}", os.urandom(SIZE * 6 // 10))]) for n in range(3)]
+    assert "Loaded image" in hostile.load(engine, hostile.archive({}, layers, "large"))
+    yield "large:latest"
+    for each in (engine, far):
+        each.docker("rmi", "-f", "large", check=False)
+
+
+def test_layers_side_by_side_go_on_where_they_were_cut(
+    engine: Engine, far: Engine, server: SshServer, large: str
+) -> None:
+    shipment = engine.api("GET", f"/boxship/images/{large}/shipment")[1]
+    for layer in shipment["Layers"][:2]:
+        write_a_part(far, layer, read_blob(engine, layer["Digest"])[: layer["Size"] // 2])
+    far.kill()
+    far.start()
+    result = over_ssh(engine, server, "push", server.url, large)
+    assert result.returncode == 0, result.stderr
+    assert (result.stdout.count(": Resuming\n"), result.stdout.count(": Pushed\n")) == (2, 3)
+    assert described(far, large) == described(engine, large)
+    assert list((far.data_root / "content/ingest").iterdir()) == []
+
+
+@pytest.fixture
+def several(engine: Engine, far: Engine, tmp_path: Path) -> Iterator[str]:
+    """An image of three platforms, each with an attestation."""
+    (tmp_path / "several.tar").write_bytes(Multi(name="docker.io/library/several:1").tar())
+    engine.boxship("load", "-q", "--platform", "all", "-i", str(tmp_path / "several.tar"))
+    yield "several:1"
+    for each in (engine, far):
+        each.docker("rmi", "-f", "several:1", check=False)
+
+
+def manifests(engine: Engine) -> list[tuple[str, str, bool]]:
+    """Return id and kind of all manifests that an engine knows of the image ``several``, and whether they are there."""
+    rows = engine.api("GET", "/images/json?manifests=1")[1]
+    row = next(row for row in rows if row["RepoTags"] == ["several:1"])
+    return [(one["ID"], one["Kind"], one["Available"]) for one in row["Manifests"]]
+
+
+@pytest.mark.row("IMG-25")
+def test_an_index_travels_with_its_platforms_and_what_is_attested(
+    engine: Engine, far: Engine, server: SshServer, several: str, tmp_path: Path
+) -> None:
+    assert [(kind, here) for _, kind, here in manifests(engine)] == [("image", True), ("attestation", True)] * 3
+    result = over_ssh(engine, server, "push", server.url, several)
+    assert result.returncode == 0, result.stderr
+    assert manifests(far) == manifests(engine)
+    assert described(far, several) == described(engine, several)
+    assert far.boxship("system", "fsck").stdout == "nothing is wrong\n"
+    saved = []
+    for each in (engine, far):
+        each.docker("save", "-o", str(tmp_path / "saved.tar"), several)
+        saved.append((tmp_path / "saved.tar").read_bytes())
+    assert saved[0] == saved[1]
+    before = manifests(engine)
+    engine.docker("rmi", several)
+    back = over_ssh(engine, server, "pull", server.url, several)
+    assert back.returncode == 0, back.stderr
+    assert manifests(engine) == before
+
+
+def test_of_an_index_travels_what_is_there(engine: Engine, far: Engine, server: SshServer, several: str) -> None:
+    engine.boxship("rmi", "--platform", "linux/s390x", several)
+    result = over_ssh(engine, server, "push", server.url, several)
+    assert result.returncode == 0, result.stderr
+    assert [here for _, kind, here in manifests(far) if kind == "image"] == [True, True, False]
+    assert [here for _, kind, here in manifests(far) if kind == "attestation"] == [True, True, False]
+
+
+def test_what_an_index_does_not_name_is_refused(engine: Engine, far: Engine, several: str) -> None:
+    whole = engine.api("GET", f"/boxship/images/{several}/shipment")[1]
+    image = next(one for one in whole["Members"] if one["Config"])
+    said = next(one for one in whole["Members"] if not one["Config"])
+    other = next(one for one in whole["Members"] if one["Config"] not in ("", image["Config"]))
+    for change, words in (
+        ({"Members": [{**image, "Manifest": image["Manifest"] + " "}]}, "is no manifest of its index"),
+        ({"Members": [{**image, "Config": other["Config"]}]}, "is not the manifest of"),
+        ({"Members": [{**image, "Layers": []}]}, "layers length mismatch"),
+        ({"Members": [said]}, "an attestation about no image of it"),
+        ({"Members": [image, {**said, "Blobs": []}]}, "comes without its blobs"),
+        ({"Members": []}, "its image is not in its index"),
+        ({"Members": whole["Members"] * 50}, "too much of it comes"),
+        ({"Index": image["Manifest"], "IndexType": image["ManifestType"]}, "its index is none"),
+        ({"Index": "{"}, "invalid"),
+    ):
+        for call in ("missing", "receive"):
+            status, answer = far.api("POST", f"/boxship/images/{call}", whole | change)
+            assert status == 400, (words, answer)
+            assert words in answer["message"], (words, answer)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ Only blobs that the target lacks travel, and of those only the bytes that an int
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+
 from boxship.cli.command import STDOUT, ExitError
 from boxship.cli.progress import Progress
 from boxship.client import jsontext
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 SCHEME = "ssh://"
 REPORT_EVERY = 1 << 20  # bytes between two reports of a bar
+WAYS = 3  # blobs at once
+PAYS = 16 << 20  # bytes for which another way is worth its connections
 JSON = {"Content-Type": "application/json"}
 
 
@@ -69,16 +74,11 @@ def _ship(
 def _ship_one(source: Engine, target: Engine, name: str, verb: str, shown: _Shown) -> None:
     shipment = source.json("GET", f"/boxship/images/{quote(name, safe='/:@')}/shipment")
     missing = {layer["Digest"]: layer for layer in target.json("POST", "/boxship/images/missing", document=shipment)}
-    for layer in shipment["Layers"]:
-        if layer["Digest"] not in missing:
-            shown.show({"id": _short(layer), "status": "Already exists"})
-    for layer in missing.values():
-        if layer["Here"] < layer["Size"]:
-            reader = source.stream("GET", f"/boxship/blobs/{layer['Digest']}", {"offset": layer["Here"]})
-            body = _reported(iter(reader.read_some, b""), layer, verb, shown)
-            query = {"size": layer["Size"], "offset": layer["Here"]}
-            target.stream("PUT", f"/boxship/blobs/{layer['Digest']}", query, body=body).read()
-        shown.show({"id": _short(layer), "status": f"{verb}ed", "progressDetail": {}})
+    images = [shipment, *(shipment.get("Members") or ())]
+    for digest in dict.fromkeys(layer["Digest"] for image in images for layer in image["Layers"] or ()):
+        if digest not in missing:
+            shown.show({"id": _short(digest), "status": "Already exists"})
+    _Transfer(list(missing.values()), verb, shown).run(source, target)
     body_of_image = jsontext.dumps(shipment).encode("utf-8", "surrogateescape")
     messages = target.messages(target.stream("POST", "/boxship/images/receive", body=body_of_image, headers=JSON))
     for message in messages:
@@ -86,31 +86,86 @@ def _ship_one(source: Engine, target: Engine, name: str, verb: str, shown: _Show
             shown.show(message)
 
 
-def _reported(pieces: Iterator[bytes], layer: dict[str, Any], verb: str, shown: _Shown) -> Iterator[bytes]:
-    """Yield the pieces and move the layer's bar with them."""
-    sent, told = layer["Here"], 0
-    if sent:
-        shown.show({"id": _short(layer), "status": "Resuming", "progressDetail": {}})
-    for piece in pieces:
-        yield piece
-        sent += len(piece)
-        if sent - told >= REPORT_EVERY:
-            told = sent
-            detail = {"current": sent, "total": layer["Size"]}
-            shown.show({"id": _short(layer), "status": f"{verb}ing", "progressDetail": detail})
+class _Transfer:
+    """The blobs of one image on their way, several at once where that pays; each way has connections of its own."""
+
+    def __init__(self, blobs: list[dict[str, Any]], verb: str, shown: _Shown) -> None:
+        self._waiting = deque(blobs)
+        left = sum(blob["Size"] - blob["Here"] for blob in blobs)
+        self._ways = min(WAYS, len(blobs), 1 + left // PAYS)
+        self._verb = verb
+        self._shown = shown
+        self._failure: BaseException | None = None
+
+    def run(self, source: Engine, target: Engine) -> None:
+        """Move all of them; raise what the first that failed raises."""
+        threads = [
+            threading.Thread(target=self._way, args=(source.another(), target.another()), daemon=True)
+            for _ in range(self._ways - 1)
+        ]
+        for thread in threads:
+            thread.start()
+        self._work(source, target)
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _way(self, source: Engine, target: Engine) -> None:
+        try:
+            self._work(source, target)
+        finally:
+            source.close()
+            target.close()
+
+    def _work(self, source: Engine, target: Engine) -> None:
+        try:
+            while self._failure is None:
+                try:
+                    blob = self._waiting.popleft()
+                except IndexError:
+                    return
+                self._move(source, target, blob)
+        except Exception as exc:
+            self._failure = self._failure or exc
+
+    def _move(self, source: Engine, target: Engine, blob: dict[str, Any]) -> None:
+        if blob["Here"] < blob["Size"]:
+            reader = source.stream("GET", f"/boxship/blobs/{blob['Digest']}", {"offset": blob["Here"]})
+            body = self._reported(iter(reader.read_some, b""), blob)
+            query = {"size": blob["Size"], "offset": blob["Here"]}
+            target.stream("PUT", f"/boxship/blobs/{blob['Digest']}", query, body=body).read()
+        self._shown.show({"id": _short(blob["Digest"]), "status": f"{self._verb}ed", "progressDetail": {}})
+
+    def _reported(self, pieces: Iterator[bytes], blob: dict[str, Any]) -> Iterator[bytes]:
+        """Yield the pieces and move the blob's bar with them; end with an error when another way has failed."""
+        sent, told = blob["Here"], 0
+        if sent:
+            self._shown.show({"id": _short(blob["Digest"]), "status": "Resuming", "progressDetail": {}})
+        for piece in pieces:
+            if self._failure is not None:
+                raise self._failure
+            yield piece
+            sent += len(piece)
+            if sent - told >= REPORT_EVERY:
+                told = sent
+                detail = {"current": sent, "total": blob["Size"]}
+                self._shown.show({"id": _short(blob["Digest"]), "status": f"{self._verb}ing", "progressDetail": detail})
 
 
-def _short(layer: dict[str, Any]) -> str:
-    return str(layer["Digest"].partition(":")[2][:12])
+def _short(digest: str) -> str:
+    return digest.partition(":")[2][:12]
 
 
 class _Shown:
-    """Progress, or only its errors."""
+    """Progress, or only its errors; of several threads."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._progress = Progress(STDOUT)
         self._quiet = quiet
+        self._lock = threading.Lock()
 
     def show(self, message: dict[str, Any]) -> None:
         if not self._quiet or message.get("error"):
-            self._progress.show([message])
+            with self._lock:
+                self._progress.show([message])

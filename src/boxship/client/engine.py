@@ -34,6 +34,12 @@ class Engine:
         self._version = os.environ.get("DOCKER_API_VERSION", "").removeprefix("v")
         self._ping: dict[str, str] | None = None
 
+    def another(self) -> Engine:
+        """Return the same engine with connections of its own, for another thread."""
+        twin = Engine(self.endpoint, "", {})
+        twin._headers, twin._version = self._headers, self._version
+        return twin
+
     @property
     def version(self) -> str:
         """The API version in use, agreed on with the engine at the first call."""
@@ -156,8 +162,8 @@ class Engine:
         self._release(response)
         if response.status < 400:
             raise NotFoundError(404, "page not found")
-        error = NotFoundError if response.status == 404 else ApiError
-        raise error(response.status, *_error_text(response, body))
+        message = _error_text(response, body)
+        raise (NotFoundError if response.status == 404 else ApiError)(response.status, message)
 
     def _release(self, response: Response) -> None:
         if response.reusable and self._idle is None:
@@ -244,15 +250,13 @@ def _url(host: str, target: str) -> str:
     return f"http://{host}{target}"
 
 
-def _error_text(response: Response, body: bytes) -> tuple[str, str]:
-    """Return the message and the excerpt of an answer."""
+def _error_text(response: Response, body: bytes) -> str:
     text = body.decode("utf-8", "replace").strip()
     if response.headers.get("content-type", "").startswith("application/json"):
         try:
-            document = jsontext.loads(text)
-            message, excerpt = document.get("message"), document.get("excerpt", "")
+            message = jsontext.loads(text).get("message")
         except (ValueError, AttributeError):
-            message, excerpt = None, ""
+            message = None
         if isinstance(message, str):
-            return message.strip(), str(excerpt)
-    return text or f"request returned {response.status} for API route and version", ""
+            return message.strip()
+    return text or f"request returned {response.status} for API route and version"

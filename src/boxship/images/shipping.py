@@ -2,44 +2,37 @@
 
 Theory of operation. The source describes an image in a :class:`Shipment`; the target tells which of its blobs it lacks and
 how much of each an earlier attempt left. Their bytes go into the same partial files as those of pulls, so they survive the
-client, the connection and the daemon. When all are here the target verifies, unpacks and names the image in one addition:
-it appears whole or not at all. Nothing that comes is believed: blobs by their digests, layers by their diff IDs.
+client, the connection and the daemon. When all are here the target verifies, unpacks and names the image in one addition,
+with those of other platforms and the attestations that stand beside it in its index: all of it appears, or nothing. Nothing that comes is believed: blobs by their digests, layers by their diff IDs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+import msgspec
 
 from boxship.base.errors import InvalidInput, NotFound, SystemFailure
-from boxship.content import Descriptor, DigestMismatch, Partial, SizeMismatch
+from boxship.content import BlobNotFound, Descriptor, DigestMismatch, Partial, SizeMismatch
 from boxship.content.digest import parse
-from boxship.images import feed, progress, reference
+from boxship.images import feed, indexes, progress, reference
 from boxship.images.catalog import find, means_id
 from boxship.images.downloads import Downloads
 from boxship.images.feed import Feed, Message, Report
-from boxship.images.layers import LEASE, Addition, LayerStore, NewImage, failures, next_chain_id
-from boxship.images.model import IMAGE, decode_image
+from boxship.images.indexes import ATTESTED, IndexRow
+from boxship.images.layers import LEASE, Addition, LayerStore, NewImage, failures
+from boxship.images.model import IMAGE, ImageRow, decode_image
+from boxship.images.shipments import Cargo, Layer, unpack
 from boxship.images.streams import PIECE
 from boxship.snapshots.tar_reader import Readable
-from boxship.spec.boxship.shipping import MissingLayer, Shipment, ShippedLayer
-from boxship.spec.oci import InvalidDocument, digest_of, parse_config, parse_manifest
-from boxship.spec.oci.manifest import Manifest
-
-
-class _Layer(NamedTuple):
-    blob: ShippedLayer
-    diff_id: str
-    chain_id: str
-    parent: str  # chain ID
-
-    @property
-    def short(self) -> str:
-        return self.blob.digest.partition(":")[2][:12]
+from boxship.spec.boxship.shipping import MissingLayer, Shipment, ShippedBlob, ShippedLayer, ShippedManifest
+from boxship.spec.oci import Index, digest_of, parse_manifest
+from boxship.store import ReadTransaction
 
 
 class Shipping:
@@ -99,26 +92,25 @@ class Shipping:
                 raise
 
     async def receive(self, shipment: Shipment) -> AsyncIterator[Message]:
-        """Make the image of the shipment, whose blobs are here; yield progress messages. Raises NotFound without them."""
-        layers = _layers(shipment)
-        wanted = {layer.digest: layer for layer in await asyncio.to_thread(self._missing, shipment)}
+        """Make the images of the shipment, whose blobs are here; yield progress messages. Raises NotFound without them."""
+        cargo = unpack(shipment)
         async with AsyncExitStack() as stack:
             partials: dict[str, Partial] = {}
-            for digest, layer in wanted.items():
-                arrived = await stack.enter_async_context(self._downloads.receive(digest, layer.size))
+            for missing in await asyncio.to_thread(self._missing, shipment):
+                arrived = await stack.enter_async_context(self._downloads.receive(missing.digest, missing.size))
                 if arrived.missing():
                     await asyncio.to_thread(arrived.discard)
-                    raise NotFound(f"layer {digest} has not arrived")
+                    raise NotFound(f"layer {missing.digest} has not arrived")
                 try:
                     await asyncio.to_thread(arrived.verify)
                 except (DigestMismatch, SizeMismatch):
                     await asyncio.to_thread(arrived.discard)
                     raise
-                partials[digest] = arrived
+                partials[missing.digest] = arrived
 
             def work(_: Feed, report: Report) -> None:
                 with self._layers.addition() as addition:
-                    self._add(addition, shipment, layers, partials, report)
+                    self._add(addition, cargo, shipment.names, partials, report)
 
             async for message in feed.run(work):
                 yield message
@@ -129,29 +121,60 @@ class Shipping:
     def _describe(self, ref: str) -> Shipment:
         with self._layers.store.read() as transaction:
             id = find(transaction, ref)
-            document = transaction.get(IMAGE, id)
-        assert document is not None
-        row = decode_image(document)
+            name = None if means_id(ref, id) else reference.parse(ref).with_default_tag()
+            names = [str(name)] if name is not None and name.digest is None else []
+            known = indexes.named(transaction, names[0]) if names else None
+            row = _image(transaction, id)
+            beside = {one.image: _image(transaction, one.image) for one in known[1].images} if known else {}
+        manifest, kind = "", ""
+        if row.manifest:
+            manifest, kind = self._document(row.manifest)
+        found = Shipment(config=row.config, layers=self._blobs(row), names=names, manifest=manifest, manifest_type=kind)
+        if known is None or id not in beside:
+            return found
+        try:
+            index, index_kind = self._document(known[0])
+            members = list(self._members(index, known[1], beside))
+        except (BlobNotFound, SystemFailure):  # lost: `system fsck` tells of it, and the image goes without it
+            return found
+        return msgspec.structs.replace(found, index=index, index_type=index_kind, members=members)
+
+    def _members(self, index: str, here: IndexRow, rows: Mapping[str, ImageRow]) -> Iterator[ShippedManifest]:
+        """Yield what is here of an index, but for what is attested about other images. Raises BlobNotFound, SystemFailure."""
+        parsed = parse_manifest(index.encode())
+        named = parsed.manifests if isinstance(parsed, Index) else []
+        about = {one.digest: (one.annotations or {}).get(ATTESTED) for one in named}
+        images = {member.manifest for member in here.images}
+        for member in here.members:
+            if not member.image and about.get(member.manifest) not in images:
+                continue
+            manifest, kind = self._document(member.manifest)
+            if member.image:
+                row = rows[member.image]
+                yield ShippedManifest(manifest=manifest, manifest_type=kind, config=row.config, layers=self._blobs(row))
+                continue
+            found = [self._layers.content.descriptor(digest) for digest in member.blobs]
+            blobs = [ShippedBlob(digest=one.digest, size=one.size, media_type=one.media_type) for one in found]
+            yield ShippedManifest(manifest=manifest, manifest_type=kind, blobs=blobs)
+
+    def _document(self, digest: str) -> tuple[str, str]:
+        """Return a manifest or index, verbatim, and its media type. Raises BlobNotFound, SystemFailure."""
+        return self._layers.content.read_verified(digest).decode(), self._layers.content.descriptor(digest).media_type
+
+    def _blobs(self, row: ImageRow) -> list[ShippedLayer]:
         layers = []
         for chain_id in row.layers:
             layer = self._layers.get(chain_id)
             if layer is None:
                 raise SystemFailure(f"layer {chain_id} is missing in the store")
             layers.append(ShippedLayer(digest=layer.blob, size=layer.blob_size))
-        name = None if means_id(ref, id) else reference.parse(ref).with_default_tag()
-        names = [str(name)] if name is not None and name.digest is None else []
-        manifest, kind = "", ""
-        if row.manifest:
-            manifest = self._layers.content.read_verified(row.manifest).decode()
-            kind = self._layers.content.descriptor(row.manifest).media_type
-        return Shipment(config=row.config, layers=layers, names=names, manifest=manifest, manifest_type=kind)
+        return layers
 
     def _missing(self, shipment: Shipment) -> list[MissingLayer]:
         found: dict[str, MissingLayer] = {}
         started = {digest for digest, _ in self._layers.content.partials()} - self._downloads.digests
-        for layer in _layers(shipment):
-            digest, size = layer.blob.digest, layer.blob.size
-            row = self._layers.get(layer.chain_id)
+        for digest, size, chain_id in unpack(shipment).wanted():
+            row = self._layers.get(chain_id) if chain_id else None
             here = row is not None and self._layers.content.exists(row.blob)
             if here or self._layers.content.exists(digest) or digest in found:
                 continue
@@ -170,40 +193,56 @@ class Shipping:
     def _add(
         self,
         addition: Addition,
-        shipment: Shipment,
-        layers: Sequence[_Layer],
-        partials: dict[str, Partial],
+        cargo: Cargo,
+        names: Sequence[str],
+        partials: Mapping[str, Partial],
         report: Report,
     ) -> None:
-        store = self._layers.content
-        for position, layer in enumerate(layers):
-            digest = layer.blob.digest
-            if addition.reuse(layer.chain_id):
-                report(progress.status("Already exists", layer.short))
-                continue
-            source: Readable
-            take: Callable[[str], Descriptor]
-            if digest in partials:
-                source, take = partials[digest].reader(), partial(partials[digest].commit, durable=False)
-            elif store.protect(digest, LEASE):
-                source, take = _Verified(store.chunks(digest)), partial(_renamed, store.descriptor(digest))
-            else:
-                raise NotFound(f"layer {digest} has not arrived")
-            meter = progress.Meter(report, "Extracting", layer.blob.size, layer.short)
-            addition.received_layer(
-                source,
-                layer.parent,
-                take,
-                position=position,
-                diff_id=layer.diff_id,
-                observe=meter.at,
-            )
-            report({"status": "Extracted", "progressDetail": {}, "id": layer.short})
-        manifest = ""
-        if shipment.manifest:
-            manifest = store.add(shipment.manifest.encode(), shipment.manifest_type, lease=LEASE)
-        chain = [layer.chain_id for layer in layers]
-        addition.commit([NewImage(shipment.config.encode(), chain, shipment.names, manifest=manifest)])
+        content = self._layers.content
+        made = []
+        for image in cargo.images:
+            for position, layer in enumerate(image.layers):
+                self._add_layer(addition, layer, position, partials, report)
+            manifest = ""
+            if image.manifest is not None:
+                manifest = content.add(image.manifest.data, image.manifest.media_type, lease=LEASE)
+            chain = [layer.chain_id for layer in image.layers]
+            made.append(NewImage(image.config, chain, names, manifest=manifest, origin=image.origin))
+        for blob in cargo.blobs:
+            if blob.digest in partials:
+                with failures():
+                    partials[blob.digest].commit(blob.media_type, durable=False)
+            elif not content.protect(blob.digest, LEASE):
+                raise NotFound(f"blob {blob.digest} has not arrived")
+        for document in cargo.documents:
+            content.add(document.data, document.media_type, lease=LEASE)
+        addition.commit(made)
+
+    def _add_layer(
+        self, addition: Addition, layer: Layer, position: int, partials: Mapping[str, Partial], report: Report
+    ) -> None:
+        content = self._layers.content
+        if addition.reuse(layer.chain_id):
+            report(progress.status("Already exists", layer.short))
+            return
+        source: Readable
+        take: Callable[[str], Descriptor]
+        if layer.digest in partials:
+            arrived = partials[layer.digest]
+            source, take = arrived.reader(), partial(arrived.commit, durable=False)
+        elif content.protect(layer.digest, LEASE):
+            source, take = _Verified(content.chunks(layer.digest)), partial(_renamed, content.descriptor(layer.digest))
+        else:
+            raise NotFound(f"layer {layer.digest} has not arrived")
+        addition.received_layer(
+            source,
+            layer.parent,
+            take,
+            position=position,
+            diff_id=layer.diff_id,
+            observe=progress.Meter(report, "Extracting", layer.size, layer.short).at,
+        )
+        report({"status": "Extracted", "progressDetail": {}, "id": layer.short})
 
 
 class _Verified:
@@ -216,29 +255,11 @@ class _Verified:
         return next(self._chunks, b"")
 
 
-def _layers(shipment: Shipment) -> list[_Layer]:
-    """Return the layers, bottom first. Raises InvalidDocument, InvalidDigest, InvalidReference for what can't be."""
-    config = parse_config(shipment.config.encode())
-    if len(config.diff_ids) != len(shipment.layers):
-        raise InvalidDocument(
-            f"invalid shipment, layers length mismatch: expected {len(config.diff_ids)}, got {len(shipment.layers)}"
-        )
-    for name in shipment.names:
-        parsed = reference.parse(name)
-        if parsed.tag is None or parsed.digest is not None or str(parsed) != name:
-            raise InvalidInput(f'invalid tag "{name}"')
-    if shipment.manifest and not isinstance(
-        parse_manifest(shipment.manifest.encode(), shipment.manifest_type), Manifest
-    ):
-        raise InvalidDocument("invalid shipment: its manifest is an index")
-    layers: list[_Layer] = []
-    for blob, diff_id in zip(shipment.layers, config.diff_ids, strict=True):
-        parse(blob.digest)
-        if blob.size < 0:
-            raise InvalidDocument(f"invalid shipment: layer {blob.digest} of {blob.size} bytes")
-        parent = layers[-1].chain_id if layers else ""
-        layers.append(_Layer(blob, diff_id, next_chain_id(parent, diff_id), parent))
-    return layers
+def _image(transaction: ReadTransaction, id: str) -> ImageRow:
+    document = transaction.get(IMAGE, id)
+    if document is None:
+        raise SystemFailure(f"image {id} is missing in the store")
+    return decode_image(document)
 
 
 def _renamed(found: Descriptor, media_type: str) -> Descriptor:
