@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from boxship.spec.boxship.build_cache import CacheWanted
 from boxship.spec.boxship.changes import ChangesMade, ContainerChanges
 from boxship.spec.boxship.debugging import DebugCreated, DebugRequest
 from boxship.spec.boxship.explanation import NetworkExplanation
@@ -376,6 +377,9 @@ class Builds(Protocol):
 
     async def files(self, ref: str) -> AsyncIterator[bytes]:
         """Return the files of an image as a tar. Raises NotFound."""
+
+    async def cache_layout(self, wanted: CacheWanted) -> AsyncIterator[bytes]:
+        """Return what a build learnt as an OCI layout in a tar. Raises NotFound for what is gone."""
 
     async def sbom(self, ref: str, *, scan: bool) -> bytes:
         """Return an image's SPDX document: what is attached to it, else, or to ``scan``, what its files say."""

@@ -15,6 +15,7 @@ from boxship.api.images import upload
 from boxship.api.router import Kind, Level, Route
 from boxship.base.errors import InvalidInput
 from boxship.http.server import while_connected
+from boxship.spec.boxship.build_cache import CacheExport, CacheImport, CacheWanted
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import Ulimit
 
@@ -38,6 +39,7 @@ class BuildRoutes:
             Route("POST", "/boxship/build/stopped/{step}/shell", self.shell, Level.ADMIN, Kind.IMAGE),
             Route("POST", "/boxship/build/stopped/{step}/retry", self.retry, Level.ADMIN, Kind.IMAGE),
             Route("POST", "/boxship/build/stopped/{step}/abandon", self.abandon, Level.ADMIN, Kind.IMAGE),
+            Route("POST", "/boxship/build/cache", self.cache, Level.ADMIN, Kind.IMAGE),
             Route("GET", "/boxship/build/files", self.files, Level.READ, Kind.IMAGE),
             Route("GET", "/boxship/build/compare", self.compare, Level.READ, Kind.IMAGE),
             Route("GET", "/boxship/images/{name*}/sbom", self.sbom, Level.READ, Kind.IMAGE),
@@ -56,7 +58,13 @@ class BuildRoutes:
         method = call.text("call") or ("check" if call.flag("check") else "")
         if method not in ("", "check", "outline", "targets"):
             raise InvalidInput(f"unsupported call: {method}")
-        asked = msgspec.structs.replace(parse(call), call=method, debug=call.flag("debug"))
+        asked = msgspec.structs.replace(
+            parse(call),
+            call=method,
+            debug=call.flag("debug"),
+            cache_imports=tuple(_json(call, "cacheimports", list[CacheImport], [])),
+            cache_exports=tuple(_json(call, "cacheexports", list[CacheExport], [])),
+        )
         options, context = await _begun(call, asked)
         return await _stream(call, self._builds.events(options, context, auths))
 
@@ -74,6 +82,11 @@ class BuildRoutes:
         """POST /boxship/build/stopped/{step}/abandon; with ``rm=1`` its container goes too."""
         await self._builds.abandon(call.params["step"], keep=not call.flag("rm"))
         return answers.nothing()
+
+    async def cache(self, call: Call) -> web.StreamResponse:
+        """POST /boxship/build/cache: results of a build as an OCI layout in a tar, as the event ``cacheready`` names them."""
+        wanted = await call.json(CacheWanted)
+        return await answers.stream(call, "application/x-tar", await self._builds.cache_layout(wanted))
 
     async def files(self, call: Call) -> web.StreamResponse:
         """GET /boxship/build/files?image=...: all files of an image as a tar."""

@@ -133,6 +133,7 @@ class Assembly:
             config=step.config,
             rootfs=RootFS(diff_ids=list(diff_ids)),
             history=[*(below.config.history or []), entry],
+            build_cache=None,  # a base image's own
         )
         document = encode_config(config)
         return StepImage(digest_of(document), document, layers, below.id, config, created_ns)

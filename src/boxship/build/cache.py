@@ -55,6 +55,10 @@ class Cache:
         """Return the record of a key."""
         return self._records.get(key.digest)
 
+    def record(self, id: str) -> Record | None:
+        """Return a record by its id."""
+        return self._records.get(id)
+
     def records(self) -> Mapping[str, Record]:
         """Return all records by id."""
         return dict(self._records)

@@ -69,6 +69,27 @@ class CacheMounts:
             rows = [(id, decode_mount(document)) for id, document in transaction.list(MOUNT)]
         return [(id, row, self._usage(id), id in self._users) for id, row in rows]
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a directory for steps that share it."""
+        return os.path.isdir(os.path.join(self._root, _id(name, 0)))
+
+    @contextlib.asynccontextmanager
+    async def still(self, name: str) -> AsyncIterator[str | None]:
+        """Give the directory that steps share for the time of the ``async with``, None when a step uses it or there is none.
+
+        Steps that take turns wait meanwhile; for others see :meth:`uses`.
+        """
+        async with self._turn(name):
+            yield (
+                None if self._users.get(_id(name, 0)) or not self.has(name) else os.path.join(self._root, _id(name, 0))
+            )
+
+    def uses(self, name: str) -> int:
+        """Return how many steps have used the directory; blocks."""
+        with self._store.read() as transaction:
+            document = transaction.get(MOUNT, _id(name, 0))
+        return 0 if document is None else decode_mount(document).uses
+
     def remove(self, id: str) -> None:
         """Remove a directory that is not in use; blocks."""
         with tree.opened(tree.open_root(self._root)) as fd:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from boxship.build.assembly import Assembly, StepImage
 from boxship.build.attestations import attaching
 from boxship.build.attestations.request import Wanted
 from boxship.build.attestations.request import parse as parse_attestations
+from boxship.build.cache import Record
 from boxship.build.context import Dockerfile
 from boxship.build.executor import Executor
 from boxship.build.frontend import Base
@@ -28,6 +29,8 @@ from boxship.build.graph import Run
 from boxship.build.mounts import Mounts
 from boxship.build.plan import Plan, Stage
 from boxship.build.progress import AnyEvent, Built, Checked, Described, Planned, Pulling, Row, StepDone, Warned
+from boxship.build.remote_cache.exports import inlined
+from boxship.build.remote_cache.imports import opened as opened_imports
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
@@ -62,6 +65,7 @@ class Job:
         self._report = report
         self._bases: dict[str, Image] = {}
         self._unused: list[str] = []  # build arguments that nothing consumed
+        self._records: Mapping[str, Record] = {}  # of its results, by id
 
     async def run(self, context: AsyncIterator[bytes]) -> None:
         """Build. Raises BoxshipError; ClientGone and others that ``context`` raises."""
@@ -105,6 +109,17 @@ class Job:
             session.image_below, session.step_of = assembly.below, assembly.step_of
             session.cache_from = self._cache_from()
             session.devices = await self._granted(planned)
+            imports = opened_imports(
+                [each for each in self._options.cache_imports if not each.local_first or not self._here(each.ref)],
+                session.cache_from,
+                files,
+                puller=self._images.puller,
+                layers=session.layers,
+                addition=addition,
+                auths=self._auths,
+                report=self._say,
+            )
+            session.imports = await stack.enter_async_context(imports)
             self._announce(planned)
             try:
                 await self._solve(planned, solver, assembly)
@@ -127,6 +142,9 @@ class Job:
             said = f"[Warning] One or more build-args [{' '.join(self._unused)}] were not consumed"
             self._say(Warned(time_ns=time.time_ns(), message=said))
         shown = tuple(name.familiar for name in names)
+        await self._service.exporter.finish(
+            self._options.cache_exports, self._records, image.layers, planned.graph, self._auths, self._say
+        )
         for name in shown:
             self._service.emit("image", "tag", image.id, {"name": name})
         self._say(Built(time_ns=time.time_ns(), image=image.id, names=shown))
@@ -162,6 +180,7 @@ class Job:
             asyncio.get_running_loop().create_task(self._follow(stage, solver, assembly)) for stage in planned.stages
         ]
         try:
+            self._records = solver.records
             wanted = {stage.result for stage in planned.stages} | {
                 step.vertex for stage in planned.stages for step in stage.steps if step.vertex
             }
@@ -215,6 +234,8 @@ class Job:
         image = assembly.image(planned.target, len(planned.target.steps) - 1)
         if not image.id:
             raise InvalidInput("No image was generated. Is your Dockerfile empty?")
+        if any(each.type == "inline" for each in self._options.cache_exports):
+            return inlined(image, self._records)
         return image
 
     async def _keep(
@@ -268,6 +289,13 @@ class Job:
         ):
             self._say(Pulling(time_ns=time.time_ns(), message=message))
         return self._base(self._images.resolve(reference))
+
+    def _here(self, reference: str) -> bool:
+        try:
+            self._images.resolve(reference)
+        except NotFound:
+            return False
+        return True
 
     def _cache_from(self) -> list[Image]:
         """Return the images of ``--cache-from`` that are here; others cannot serve, as in Docker."""

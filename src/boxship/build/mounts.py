@@ -16,7 +16,7 @@ import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from boxship.base.errors import InvalidInput
+from boxship.base.errors import BoxshipError, InvalidInput
 from boxship.base.whole import in_thread
 from boxship.build import agents
 from boxship.build.cache_mounts import CacheMounts
@@ -24,6 +24,7 @@ from boxship.build.copying import CopyFailed, LayerWriter, Selection
 from boxship.build.files import Directory, Kind, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Copy, Mount, Run
+from boxship.build.remote_cache import archives
 from boxship.build.results import Result
 from boxship.build.runner import StepMount
 from boxship.build.secrets import SecretFiles
@@ -94,12 +95,29 @@ class Mounts:
 
     @contextlib.asynccontextmanager
     async def _cache(self, mount: Mount, others: Sequence[Value]) -> AsyncIterator[StepMount]:
+        identity, imports = self._session.identity, self._session.imports
+        name = mount.id or mount.target
+
         def seed(path: str) -> None:
+            if imported is not None and imports is not None:
+                try:
+                    with tree.opened(tree.open_root(path)) as fd:
+                        archives.unpack(imported, fd, identity)
+                    return
+                except (BoxshipError, OSError) as exc:
+                    imports.warn(f"cache mount {name}: {exc}")
+                    with tree.opened(tree.open_root(path)) as fd:
+                        tree.clear(fd)
             if mount.input >= 0:
                 _Opened(self._session, mount, others).copy(path)
 
         mode, owner = 0o755 if mount.mode is None else mount.mode, self._owner(mount)
-        async with self._caches.use(mount.id or mount.target, mount.sharing, mode=mode, owner=owner, seed=seed) as path:
+        async with contextlib.AsyncExitStack() as stack:
+            imported = None
+            if imports is not None and not self._caches.has(name):
+                imported = await stack.enter_async_context(imports.archive(name))
+            using = self._caches.use(name, mount.sharing, mode=mode, owner=owner, seed=seed)
+            path = await stack.enter_async_context(using)
             subpath = clean(mount.source) if mount.input < 0 else ""
             yield StepMount(type="bind", target=mount.target, source=path, subpath=subpath, read_only=mount.read_only)
 

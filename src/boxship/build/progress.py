@@ -138,6 +138,17 @@ class Built(Event, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
 
 
+class CacheReady(Event, frozen=True, kw_only=True):
+    """What a ``--cache-to type=local`` is made of: the client fetches it with POST /boxship/build/cache.
+
+    ``export`` is its number among the exports, ``records`` and ``mounts`` are what is to be asked for.
+    """
+
+    export: int
+    records: tuple[str, ...]
+    mounts: tuple[str, ...] = ()
+
+
 class Aborted(Event, frozen=True, kw_only=True):
     """The end of a build that did not; ``code`` is the exit code of the program that failed, 0 when there was none."""
 
@@ -160,5 +171,6 @@ AnyEvent = (
     | Checked
     | Described
     | Built
+    | CacheReady
     | Aborted
 )

@@ -21,12 +21,14 @@ from boxship.build.entitlements import Offered
 from boxship.build.job import Job
 from boxship.build.plan import Plan
 from boxship.build.progress import Aborted, AnyEvent, Built, Pulling, Warned
+from boxship.build.remote_cache.exports import Exporter
 from boxship.build.results import BuildFailed
 from boxship.build.runner import StepRunner
 from boxship.build.scratch import Scratch
 from boxship.build.secrets import SecretFiles
 from boxship.images import ImageService
 from boxship.images.progress import stream
+from boxship.spec.boxship.build_cache import CacheWanted
 from boxship.spec.boxship.verification import Comparison
 from boxship.spec.docker.build import BuildCacheItem, BuildOptions
 from boxship.spec.dockerfile.errors import DockerfileError
@@ -69,6 +71,15 @@ class BuildService:
         self.scratch = Scratch(data_root, store)
         self.caches = CacheMounts(data_root, store)
         self.secrets = SecretFiles(state_root)
+        self.exporter = Exporter(
+            images.layers,
+            self.cache,
+            self.caches,
+            images.puller,
+            space=self.scratch.space(),
+            identity=identity,
+            uploads=images.uploads,
+        )
         self.stopped = StoppedSteps()
         self._store = store
         self._keep_storage = keep_storage
@@ -166,6 +177,10 @@ class BuildService:
         """Return where two images first differ. Raises NotFound."""
         images = [await asyncio.to_thread(self.images.resolve, ref) for ref in (first, second)]
         return await asyncio.to_thread(comparison.compare, self.images.layers, *images)
+
+    async def cache_layout(self, wanted: CacheWanted) -> AsyncIterator[bytes]:
+        """Return an OCI layout with results and cache mounts, as a tar in pieces. Raises NotFound before the first one."""
+        return await self.exporter.archive(wanted)
 
     async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from boxship.base.identity import IdentityMapping
 from boxship.build.files import Tree
 from boxship.build.progress import AnyEvent
+from boxship.build.remote_cache.imports import Imports
 from boxship.build.scratch import Scratch
 from boxship.images.layers import Addition, LayerStore
 from boxship.images.model import Image
@@ -47,6 +48,7 @@ class Session:
         )  # configuration below, history's text
         self.cache_from: list[Image] = []
         self.devices: dict[str, list[str]] = {}  # what programs get of the host, by their vertices
+        self.imports: Imports | None = None  # caches of other engines
         self.epoch_ns: int | None = None  # SOURCE_DATE_EPOCH
 
     def now_ns(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from boxship.base.whole import whole
 from boxship.build import keys
 from boxship.build.cache import Cache, Record
-from boxship.build.executor import Executor
+from boxship.build.executor import Executor, Work
 from boxship.build.files import Tree
 from boxship.build.graph import Context, Download, Git, Graph, Image, Scratch, Vertex
 from boxship.build.progress import Ended, Failed
@@ -103,7 +103,7 @@ class Solver:
             self.records[work.key.digest] = record
             self._end(vertex, result)
             return result
-        elsewhere = None if vertex.uncached else await self._executor.adopt(vertex, base, work.summary)
+        elsewhere = None if vertex.uncached else await self._elsewhere(vertex, base, work)
         if elsewhere is not None:
             result, place = elsewhere
             self._learn(work.key, vertex, result)
@@ -114,6 +114,12 @@ class Solver:
         self._learn(work.key, vertex, result)
         self._end(vertex, result, reason)
         return result
+
+    async def _elsewhere(self, vertex: Vertex, base: Result, work: Work) -> tuple[Result, str] | None:
+        """Return the result of an operation that another engine had, and where it came from; None if none is known."""
+        imports = self._session.imports
+        found = await imports.result(work.key, base, work.summary, vertex.id) if imports is not None else None
+        return found or await self._executor.adopt(vertex, base, work.summary)
 
     def _learn(self, key: keys.Key, vertex: Vertex, result: Result) -> None:
         record = _record(key, vertex, result)

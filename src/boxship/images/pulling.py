@@ -303,7 +303,9 @@ class Puller:
                     }
                     done = asyncio.Event()
                     for layer in missing:
-                        group.create_task(self._download(resolved, layer, sources[layer.chain_id], done, report))
+                        group.create_task(
+                            self._download(resolved.repositories, layer, sources[layer.chain_id], done, report)
+                        )
                     for layer in missing:
                         await self._unpack(addition, layer, layers.index(layer), sources[layer.chain_id], report)
                     done.set()
@@ -320,9 +322,21 @@ class Puller:
 
             await asyncio.to_thread(finish)
 
+    async def bring(self, addition: Addition, repositories: Sequence[Repository], layer: Layer, report: Report) -> None:
+        """Bring one layer, whose parent is there, into an addition. Raises BoxshipError."""
+        source: asyncio.Future[_Source] = asyncio.get_running_loop().create_future()
+        done = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._download(repositories, layer, source, done, report))
+                await self._unpack(addition, layer, 0, source, report)
+                done.set()
+        except BaseExceptionGroup as errors:
+            raise innermost(errors) from None
+
     async def _download(
         self,
-        resolved: Resolved,
+        places: Sequence[Repository],
         layer: Layer,
         source: asyncio.Future[_Source],
         done: asyncio.Event,
@@ -338,9 +352,9 @@ class Puller:
         if self.downloads.busy:
             report({"status": "Waiting", "progressDetail": {}, "id": layer.short})
         meter = progress.Meter(report, "Downloading", size, layer.short)
-        repositories: Sequence[BlobPlace] = resolved.repositories
+        repositories: Sequence[BlobPlace] = places
         if layer.descriptor.urls and layer.descriptor.media_type in FOREIGN_LAYERS:
-            repositories = [*repositories, *_foreign(resolved.repositories[0], layer.descriptor.urls)]
+            repositories = [*places, *_foreign(places[0], layer.descriptor.urls)]
         async with self.downloads.hold(repositories, digest, size, meter.at) as download:
             arriving = _Arriving(download.partial.reader(), download.partial)
             source.set_result(arriving)

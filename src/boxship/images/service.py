@@ -89,12 +89,16 @@ class ImageService:
         self.puller = Puller(self.layers, registries)
         self.remote = Remote(self.puller)
         self.shipping = Shipping(self.layers, self.puller.downloads, self._arrived)
-        self._pusher = Pusher(self.layers, self.puller, lambda: registries().uploads)
+        self._pusher = Pusher(self.layers, self.puller, self.uploads)
         self._temporary = temporary or os.path.dirname(os.path.abspath(store.path))
         self._deletion = Deletion(self.layers, self._catalog, emit=emit, users=users)
         self._removing = asyncio.Lock()
 
     # for the engine
+
+    def uploads(self) -> int:
+        """Return how many blobs may be pushed at once."""
+        return self._registries().uploads
 
     def resolve(self, ref: str, platform: str | None = None) -> Image:
         """Return the image that a person means by ``ref``, the one for ``platform`` if it is here.

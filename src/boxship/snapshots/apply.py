@@ -106,6 +106,7 @@ class _Unpacker:
         self._make_parent = make_parent
         self._keep_kinds = keep_kinds
         self._prepare = prepare
+        self._group = os.getegid()  # of new files, unless they are put into a directory that gives its own (setgid)
         self._open: dict[str, int] = {}  # directories by path, the one used longest ago first
         self._directory_times: dict[str, int] = {}
         self.content: int | None = 0  # bytes of files, see `unpack`
@@ -181,7 +182,7 @@ class _Unpacker:
                         written_out = size
             else:
                 self._write_sparse(fd, entry, entry.sparse)
-            _set_attributes(fd, entry)
+            _set_attributes(fd, entry, self._group)
             os.utime(fd, ns=_times(entry))
         finally:
             os.close(fd)
@@ -203,7 +204,7 @@ class _Unpacker:
                 os.mkdir(name, 0o700, dir_fd=parent_fd)
         fd = os.open(name, tree.DIRECTORY, dir_fd=parent_fd)
         try:
-            _set_attributes(fd, entry)
+            _set_attributes(fd, entry, self._group)
         except BaseException:
             os.close(fd)
             raise
@@ -217,8 +218,7 @@ class _Unpacker:
             self._make_way(entry, parent_fd, name, path)
             os.symlink(entry.linkname, name, dir_fd=parent_fd)
         entry.size = len(os.fsencode(entry.linkname))  # as stat(2) tells it
-        if entry.uid or entry.gid:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
+        self._own(entry, parent_fd, name)
         _set_xattrs(entry, lambda key, value: tree.set_xattr(parent_fd, name, key, value))
         os.utime(name, ns=_times(entry), dir_fd=parent_fd, follow_symlinks=False)
 
@@ -247,11 +247,16 @@ class _Unpacker:
         except FileExistsError:
             self._make_way(entry, parent_fd, name, path)
             os.mknod(name, kind | 0o600, device, dir_fd=parent_fd)
-        if entry.uid or entry.gid:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
+        self._own(entry, parent_fd, name)
         tree.chmod(parent_fd, name, entry.mode)
         _set_xattrs(entry, lambda key, value: tree.set_xattr(parent_fd, name, key, value))
         os.utime(name, ns=_times(entry), dir_fd=parent_fd, follow_symlinks=False)
+
+    def _own(self, entry: Entry, parent_fd: int, name: str) -> None:
+        if entry.uid or entry.gid:
+            os.chown(name, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
+        elif os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_gid != self._group:
+            os.chown(name, -1, self._group, dir_fd=parent_fd, follow_symlinks=False)
 
     def _whiteout(self, whiteouts: Whiteouts, parent_fd: int, directory: str, name: str) -> None:
         if name == OPAQUE:
@@ -339,10 +344,15 @@ def _write(fd: int, data: memoryview) -> None:
         written += os.write(fd, data[written:])
 
 
-def _set_attributes(fd: int, entry: Entry) -> None:
-    """Set owner, then mode (chown clears setuid), then attributes (chown clears file capabilities)."""
+def _set_attributes(fd: int, entry: Entry, group: int) -> None:
+    """Set owner, then mode (chown clears setuid), then attributes (chown clears file capabilities).
+
+    ``group`` is what root's files have.
+    """
     if entry.uid or entry.gid:
         os.fchown(fd, entry.uid, entry.gid)
+    elif os.fstat(fd).st_gid != group:
+        os.fchown(fd, -1, group)
     os.fchmod(fd, entry.mode)
     if entry.xattrs:
         _set_xattrs(entry, lambda key, value: os.setxattr(fd, key, value))

@@ -26,11 +26,13 @@ class TarWriter:
     """Writes an archive to ``out``; call :meth:`finish` at the end.
 
     With ``identity`` the owners of files are the host's ids of container users, and the archive has the containers' ids.
+    With ``exact_times`` it has the nanoseconds too, which layers have not.
     """
 
-    def __init__(self, out: Writable, identity: IdentityMapping | None = None) -> None:
+    def __init__(self, out: Writable, identity: IdentityMapping | None = None, *, exact_times: bool = False) -> None:
         self._out = out
         self._identity = identity
+        self._exact_times = exact_times
         self._links: dict[tuple[int, int], str] = {}  # (device, inode) of files with several names: the first one
         self.content = 0  # bytes of all files so far
 
@@ -56,6 +58,8 @@ class TarWriter:
             pax[b"gid"], gid = b"%d" % gid, 0
         if not 0 <= seconds < 8**11:
             pax[b"mtime"], seconds = b"%d" % seconds, 0
+        elif self._exact_times and entry.mtime_ns % 1_000_000_000:
+            pax[b"mtime"] = b"%d.%09d" % divmod(entry.mtime_ns, 1_000_000_000)
         for key, value in entry.xattrs.items():
             pax[b"SCHILY.xattr." + os.fsencode(key)] = value
         if pax:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from boxship.cli.building import context as contexts
+from boxship.cli.building.caches import parse_imports
 from boxship.cli.building.packing import pack_files
 from boxship.cli.building.query import build_query
 from boxship.cli.command import ExitError
@@ -129,8 +130,10 @@ def test_urls_and_repositories_are_the_engines_to_fetch() -> None:
 def test_flags_become_the_parameters_that_docker_sends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM_ENV", "7")
     words = "--build-arg A=1 --build-arg FROM_ENV --build-arg NOT_SET -t x:y -t z --ulimit nofile=1:2 --label a=b"
-    words += " --add-host h:1.2.3.4 --cache-from q -m 100m --memory-swap -1 --rm=false --network host --no-cache"
-    found = parse_qs(build_query(parse(FLAGS, words.split()), dockerfile="d", remote=""))
+    words += " --add-host h:1.2.3.4 -m 100m --memory-swap -1 --rm=false --network host --no-cache"
+    imports = parse_imports(["q"])
+    imports.documents.clear()
+    found = parse_qs(build_query(parse(FLAGS, words.split()), dockerfile="d", remote="", imports=imports))
     assert found == {
         "buildargs": ['{"A":"1","FROM_ENV":"7","NOT_SET":null}'],
         "cachefrom": ['["q"]'],

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from boxship.cli.building.caches import parse_exports, parse_imports
 from boxship.cli.building.calls import answer, outline_text, parse_call, targets_text
 from boxship.cli.building.checking import report
 from boxship.cli.building.outputs import parse_outputs
-from boxship.cli.building.places import cache_sources, check_cache_targets, named_contexts
+from boxship.cli.building.places import named_contexts
 from boxship.cli.building.secrets import agents, secrets_document
 from boxship.cli.command import ExitError
 
@@ -99,19 +100,84 @@ def test_an_output_has_a_kind_and_a_place(tmp_path: Path) -> None:
 
 
 def test_places_that_there_are_not_are_named() -> None:
-    assert cache_sources(["a,b:1", "type=registry,ref=c"]) == ["a", "b:1", "c"]
     assert named_contexts(["a=docker-image://b"]) == {"a": "docker-image://b"}
-    check_cache_targets(["type=inline"])
     for function, item in (
-        (cache_sources, "type=gha"),
-        (cache_sources, "type=registry"),
-        (check_cache_targets, "type=registry,ref=x"),
         (named_contexts, "a"),
         (named_contexts, "a=https://x"),
     ):
         with pytest.raises(ExitError) as raised:
             function([item])
         assert item in raised.value.text
+
+
+def test_sources_of_caches_are_images_registries_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    found = parse_imports(["a,b:1", "type=registry,ref=c", f"type=local,src={tmp_path},tag=t", "type=local,src=/none"])
+
+    assert found.names == ["a", "b:1"]
+    (prefix,) = found.directories
+    assert found.documents == [
+        {"type": "registry", "ref": "a", "local-first": True},
+        {"type": "registry", "ref": "b:1", "local-first": True},
+        {"type": "registry", "ref": "c"},
+        {"type": "local", "directory": prefix, "tag": "t"},
+    ]
+    assert found.warnings == ["local cache import at /none not found"]
+
+
+def test_targets_of_caches_are_typed() -> None:
+    documents, directories = parse_exports(
+        [
+            "type=inline",
+            "type=registry,ref=r,mode=max,image-manifest=false,oci-mediatypes=0,mounts=true,mounts-limit=1m",
+            "type=local,dest=d,compression=zstd,ignore-error=true",
+            "user/app:cache",
+        ]
+    )
+
+    assert documents == [
+        {"type": "inline"},
+        {
+            "type": "registry",
+            "ref": "r",
+            "mode": "max",
+            "image-manifest": False,
+            "oci-mediatypes": False,
+            "mounts": True,
+            "mounts-limit": 1 << 20,
+        },
+        {"type": "local", "compression": "zstd", "ignore-error": True},
+        {"type": "registry", "ref": "user/app:cache"},
+    ]
+    assert directories == {2: "d"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "item", "words"),
+    [
+        ("from", "type=gha", "could not parse cache importer: unknown cache importer: 'gha'"),
+        ("from", "type=registry", "registry cache importer requires ref"),
+        ("from", "type=local", "local cache importer requires src"),
+        ("from", "type=registry,ref=x,mode=max", "mode is not supported by type=registry"),
+        ("from", "ref=x", 'type required form> "ref=x"'),
+        ("from", "type=registry,x", "invalid value x"),
+        ("to", "type=s3", "could not parse cache exporter: unknown cache exporter: 's3'"),
+        ("to", "type=registry", "registry cache exporter requires ref"),
+        ("to", "type=local", "local cache exporter requires dest"),
+        ("to", "type=inline,mode=max", "mode is not supported by type=inline"),
+        ("to", "type=registry,ref=x,mode=most", "unsupported mode 'most'"),
+        ("to", "type=registry,ref=x,compression=lzma", "unsupported compression 'lzma'"),
+        ("to", "type=registry,ref=x,mounts=perhaps", "failed to parse mounts"),
+        ("to", "type=registry,ref=x,mounts-limit=much", "failed to parse mounts-limit"),
+        ("to", "type=registry,ref=x,oci-mediatypes=false", "OCI mediatypes are required for image-manifest"),
+        ("to", 'type=local,"dest=x', "failed to parse cache"),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused_with_its_reason(flag: str, item: str, words: str) -> None:
+    with pytest.raises(ExitError) as raised:
+        (parse_imports if flag == "from" else parse_exports)([item])
+
+    assert words in raised.value.text
 
 
 def test_findings_are_counted_and_a_check_that_broke_off_is_an_error() -> None:

@@ -27,6 +27,7 @@ class Vertex:
         "name",
         "number",
         "output",
+        "place",
         "reason",
         "shown",
         "stage",
@@ -46,6 +47,7 @@ class Vertex:
         self.message = ""
         self.shown = False  # the output, whole, below the picture
         self.reason = ""
+        self.place = ""  # where a cached result came from, "" for the engine's own
         self.transfers: dict[str, tuple[int, int]] = {}  # what -> (bytes so far, all or 0)
 
     def seconds(self, now: int) -> float:
@@ -72,6 +74,7 @@ class Board:
         self.excerpt = ""  # of the Dockerfile, where the error is
         self.code = 0
         self.warnings: list[dict[str, Any]] = []
+        self.caches: list[dict[str, Any]] = []  # exports that wait to be fetched
         self._begun = 0
 
     def feed(self, event: dict[str, Any]) -> None:
@@ -124,6 +127,7 @@ class Board:
         each.state = CACHED if event.get("cached") else DONE
         each.ended = self.now
         each.reason = event.get("reason", "")
+        each.place = event.get("place", "")
 
     def _failed(self, event: dict[str, Any]) -> None:
         each = self._vertex(event)
@@ -131,6 +135,9 @@ class Board:
 
     def _warned(self, event: dict[str, Any]) -> None:
         self.warnings.append(event)
+
+    def _cacheready(self, event: dict[str, Any]) -> None:
+        self.caches.append(event)
 
     def _built(self, event: dict[str, Any]) -> None:
         self.image, self.names = event["image"], event.get("names", [])
@@ -148,6 +155,7 @@ _HANDLERS = {
     "failed": Board._failed,
     "stopped": Board._failed,  # until it starts again
     "warned": Board._warned,
+    "cacheready": Board._cacheready,
     "built": Board._built,
     "aborted": Board._aborted,
 }

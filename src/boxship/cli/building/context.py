@@ -38,13 +38,17 @@ class Context:
         self.dockerfile = dockerfile
 
 
-def open_context(argument: str, file: str, others: Mapping[str, str] = _NONE) -> Context:
+def open_context(
+    argument: str, file: str, others: Mapping[str, str] = _NONE, caches: Mapping[str, str] = _NONE
+) -> Context:
     """Return the context that ``argument`` and ``--file`` mean. Raises ExitError.
 
-    ``others`` are further directories that travel along, by the name that they have in the archive.
+    ``others`` and ``caches`` are further directories that travel along, by the name that they have in the archive.
     """
     if others and not os.path.isdir(argument):
         raise ExitError("--build-context with a directory needs a directory as PATH")
+    if caches and not os.path.isdir(argument):
+        raise ExitError("--cache-from type=local needs a directory as PATH")
     if argument == "-":
         if file == "-":
             raise ExitError("invalid argument: can't use stdin for both build context and dockerfile")
@@ -52,7 +56,7 @@ def open_context(argument: str, file: str, others: Mapping[str, str] = _NONE) ->
     if is_remote(argument) and not os.path.isdir(argument):
         return Context(remote=argument, dockerfile=file)
     if os.path.isdir(argument):
-        return _from_directory(argument, file, others)
+        return _from_directory(argument, file, others, caches)
     if os.path.lexists(argument):
         raise ExitError(f"unable to prepare context: context must be a directory: {os.path.abspath(argument)}")
     raise ExitError(f'unable to prepare context: path "{argument}" not found')
@@ -95,7 +99,7 @@ def _is_tar(head: bytes) -> bool:
     return stored == sum(head[:148]) + 8 * 32 + sum(head[156:512])
 
 
-def _from_directory(path: str, file: str, others: Mapping[str, str]) -> Context:
+def _from_directory(path: str, file: str, others: Mapping[str, str], caches: Mapping[str, str]) -> Context:
     from boxship.cli.building.packing import Part, pack
 
     root = os.path.realpath(path)
@@ -111,6 +115,10 @@ def _from_directory(path: str, file: str, others: Mapping[str, str]) -> Context:
     parts = [Part(root, _ignored((beside, os.path.join(root, IGNORE)), (name, IGNORE)))]
     for prefix, other in others.items():
         parts.append(Part(other, _ignored((os.path.join(other, IGNORE),)), f"{prefix}/"))
+    if caches:
+        from boxship.cli.building.caches import part_of
+
+        parts += [part_of(other, prefix) for prefix, other in caches.items()]
     return Context(body=pack(parts, added), dockerfile=name)
 
 

@@ -72,7 +72,7 @@ def write_output(session: Session, output: Output, image: str, names: Sequence[s
     else:
         reader = session.engine.stream("GET", "/boxship/build/files", {"image": image})
     if output.kind == "local":
-        _unpack(reader, output.dest)
+        unpack(reader, output.dest)
     elif output.dest == "-":
         while piece := reader.read_some():
             write(STDOUT, piece)
@@ -94,6 +94,28 @@ def push(session: Session, names: Sequence[str]) -> None:
         query: dict[str, object] = {"tag": reference.tag or "latest"}
         reader = session.engine.stream("POST", f"/images/{reference.name}/push", query, headers=headers)
         Progress(STDERR).show(session.engine.messages(reader))
+
+
+def unpack(reader: BodyReader, directory: str) -> None:
+    """Unpack into ``directory``, which is made if need be and which nothing in the archive can leave.
+
+    What is there stays unless the archive has a file of its name; all files become the caller's.
+    """
+    from boxship.base.errors import BoxshipError
+    from boxship.snapshots import TarReader, apply, tree
+
+    def prepare(entry: Entry) -> None:
+        entry.uid = entry.gid = 0  # "no chown" to the unpacker
+
+    with _destination(directory):
+        os.makedirs(directory, exist_ok=True)
+        with tree.opened(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as root_fd:
+            tar = TarReader(_Pieces(reader))
+            try:
+                apply.unpack(tar, root_fd, keep_kinds=True, prepare=prepare)
+                tar.finish()
+            except BoxshipError as exc:
+                raise ExitError(str(exc)) from exc
 
 
 def _output(item: str) -> Output:
@@ -146,28 +168,6 @@ def _check(output: Output) -> None:
             raise ExitError(f"dest file is required for {output.kind} exporter. refusing to write to console")
     elif os.path.isdir(output.dest):
         raise ExitError(f'destination file "{output.dest}" is a directory')
-
-
-def _unpack(reader: BodyReader, directory: str) -> None:
-    """Unpack into ``directory``, which is made if need be and which nothing in the archive can leave.
-
-    What is there stays unless the archive has a file of its name; all files become the caller's.
-    """
-    from boxship.base.errors import BoxshipError
-    from boxship.snapshots import TarReader, apply, tree
-
-    def prepare(entry: Entry) -> None:
-        entry.uid = entry.gid = 0  # "no chown" to the unpacker
-
-    with _destination(directory):
-        os.makedirs(directory, exist_ok=True)
-        with tree.opened(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as root_fd:
-            tar = TarReader(_Pieces(reader))
-            try:
-                apply.unpack(tar, root_fd, keep_kinds=True, prepare=prepare)
-                tar.finish()
-            except BoxshipError as exc:
-                raise ExitError(str(exc)) from exc
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from boxship.cli.building.attests import attestations
-from boxship.cli.building.places import cache_sources, check_cache_targets
 from boxship.cli.command import ExitError
 from boxship.cli.options.document import pairs, ulimits
 from boxship.client import jsontext
@@ -15,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boxship.cli.building.caches import Imports
     from boxship.cli.flags import Values
 
 _NONE: Mapping[str, str] = {}
@@ -45,12 +45,15 @@ def build_query(
     names: Sequence[str] = (),
     contexts: Mapping[str, str] = _NONE,
     ssh: Mapping[str, str] = _NONE,
+    imports: Imports | None = None,
+    exports: Sequence[Mapping[str, object]] = (),
     is_local: bool = True,
 ) -> str:
     """Return the query, sorted by name as Docker sends it; ``t`` and ``extrahosts`` repeat.
 
-    ``names`` are more names for the image; ``contexts`` are images and names in the archive by name; ``ssh`` are sockets of agents by id;
-    ``is_local``: the engine is on this host. Raises ExitError.
+    ``names`` are more names for the image; ``contexts`` are images and names in the archive by name; ``ssh`` are sockets of
+    agents by id; ``imports`` and ``exports`` are what the cache flags say; ``is_local``: the engine is on this host.
+    Raises ExitError.
     """
     found: list[tuple[str, str]] = [("version", "1")]
     found.extend(("t", tag) for tag in (*values.many("tag"), *names))
@@ -77,10 +80,12 @@ def build_query(
     wanted = attestations(values.many("attest"), values.text("sbom"), values.text("provenance"))
     if wanted:
         found.append(("attestations", jsontext.dumps(wanted)))
-    sources = cache_sources(values.many("cache-from"))
-    check_cache_targets(values.many("cache-to"))
-    if sources:
-        found.append(("cachefrom", jsontext.dumps(sources)))
+    if imports is not None and imports.names:
+        found.append(("cachefrom", jsontext.dumps(imports.names)))
+    if imports is not None and imports.documents:
+        found.append(("cacheimports", jsontext.dumps(imports.documents)))
+    if exports:
+        found.append(("cacheexports", jsontext.dumps(list(exports))))
     if contexts:
         found.append(("buildcontexts", jsontext.dumps(dict(contexts))))
     if ssh:

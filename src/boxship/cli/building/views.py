@@ -48,6 +48,8 @@ class PlainView:
             text += head + _ending(vertex, board.now) + "\n"
             if self._why and vertex.reason:
                 text += f"{head}not cached: {vertex.reason}\n"
+            if self._why and vertex.place:
+                text += f"{head}cached: from {vertex.place}\n"
             text += "\n"
         return text
 
@@ -105,6 +107,8 @@ class LiveView:
             rows.extend(under[-below:] if below else ())
         elif self._why and vertex.reason:
             rows.append(_FAINT + _cut(f" => => not cached: {vertex.reason}", width) + _PLAIN)
+        elif self._why and vertex.place:
+            rows.append(_FAINT + _cut(f" => => cached: from {vertex.place}", width) + _PLAIN)
         return rows
 
 

@@ -6,6 +6,7 @@ import os
 from itertools import chain
 from time import monotonic
 
+from boxship.cli.building.caches import parse_exports, parse_imports
 from boxship.cli.building.calls import parse_call
 from boxship.cli.building.context import open_context
 from boxship.cli.building.flags import FLAGS
@@ -43,6 +44,8 @@ def run(session: Session, values: Values) -> int:
     outputs = [Output("registry", "", push=True)] if values.is_set("push") else []
     outputs += parse_outputs(values.many("output"))
     classic = is_classic()
+    if parse_exports(values.many("cache-to"))[0] and classic:
+        raise ExitError("--cache-to needs the output of BuildKit: set DOCKER_BUILDKIT=1")
     if classic and (only_check or outputs):
         raise ExitError("--check, --output and --push need the output of BuildKit: set DOCKER_BUILDKIT=1")
     if any(each.push for each in outputs) and not values.many("tag") and not any(each.names for each in outputs):
@@ -84,6 +87,21 @@ def _debugger(session: Session, values: Values, *, is_wanted: bool) -> Debugger 
     return Debugger(session, can_rebuild="-" not in (values.arguments[0], values.text("file")))
 
 
+def _write_cache(session: Session, values: Values, ready: dict[str, Any]) -> None:
+    """Write a cache that the engine has ready into the directory of its ``--cache-to``."""
+    from boxship.cli.building.caches import write_cache
+
+    exports, directories = parse_exports(values.many("cache-to"))
+    number = int(ready["export"])
+    export = exports[number]
+    try:
+        write_cache(session, ready, export, directories[number])
+    except ExitError as exc:
+        if not export.get("ignore-error"):
+            raise
+        write(STDERR, f"WARN: cache export: {exc}\n".encode("utf-8", "surrogateescape"))
+
+
 def build_request(
     session: Session, values: Values, names: list[str], ssh: dict[str, str], *, announced: bool
 ) -> tuple[str, dict[str, str], Iterator[bytes] | bytes]:
@@ -96,7 +114,12 @@ def build_request(
     contexts = named_contexts(values.many("build-context"))
     prefixes = in_archive(contexts)
     others = {prefix: contexts[name] for name, prefix in prefixes.items()}
-    context = open_context(values.arguments[0], values.text("file"), others)
+    imports = parse_imports(values.many("cache-from"))
+    if imports.directories and is_classic():
+        raise ExitError("--cache-from type=local needs the output of BuildKit: set DOCKER_BUILDKIT=1")
+    for warning in imports.warnings:
+        write(STDERR, f"WARN: {warning}\n".encode("utf-8", "surrogateescape"))
+    context = open_context(values.arguments[0], values.text("file"), others, imports.directories)
     query = build_query(
         values,
         dockerfile=context.dockerfile,
@@ -104,6 +127,8 @@ def build_request(
         names=names,
         contexts={**contexts, **prefixes},
         ssh=ssh,
+        imports=imports,
+        exports=parse_exports(values.many("cache-to"))[0],
         is_local=is_local,
     )
     body: Iterator[bytes] | bytes = b""
@@ -213,6 +238,8 @@ def _live(
         if debugger is not None and debugger.rebuild:
             return "", []
     identity = finish(board)
+    for ready in board.caches:
+        _write_cache(session, values, ready)
     if mode == "quiet" and not to_stdout:
         session.line(identity)
     return identity, board.names

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from boxship.spec.boxship.build_cache import CacheExport, CacheImport
 from boxship.spec.docker.container import Ulimit
 
 
@@ -19,6 +20,8 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()  # names of stages
     cache_from: tuple[str, ...] = ()  # images whose layers may serve
+    cache_imports: tuple[CacheImport, ...] = ()
+    cache_exports: tuple[CacheExport, ...] = ()
     pull: bool = False
     rm: bool = True
     force_rm: bool = False

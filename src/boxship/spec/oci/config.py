@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import field
@@ -57,6 +58,9 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     comment: str = ""  # Docker's, as are those below
     docker_version: str = ""
     container: str = ""
+    build_cache: Any = field(
+        default=None, name="boxship.buildcache.v1"
+    )  # a JSON document; see spec.boxship.build_cache
 
     @property
     def diff_ids(self) -> Sequence[str]:
