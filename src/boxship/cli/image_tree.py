@@ -67,10 +67,11 @@ def _image(image: dict[str, Any]) -> tuple[list[str], list[str], list[tuple[str,
     used, content = int(image.get("Containers") or 0) > 0, 0
     children = []
     for manifest in image.get("Manifests") or []:
+        size = manifest["Size"]
+        content += size["Content"]  # of attestations, too
         if manifest.get("Kind") != "image":
             continue
-        data, size = manifest["ImageData"], manifest["Size"]
-        content += size["Content"]
+        data = manifest["ImageData"]
         used = used or bool(data.get("Containers"))
         cells = _cells(manifest["ID"], size["Total"], size["Content"], used=bool(data.get("Containers")))
         platform = data["Platform"]

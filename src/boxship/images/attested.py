@@ -45,11 +45,11 @@ def statements(
 
 
 def _places(transaction: ReadTransaction, ref: str, id: str) -> list[tuple[str, str]]:
-    """Return the indexes that may attest something, with the image's manifest there; the one that the name means first."""
+    """Return the indexes that may attest something, with the image's manifest there: the one that a name means, or all by id."""
     digests = indexes.holders(transaction, id)
-    named = None if means_id(ref, id) else indexes.named(transaction, str(stored_name(ref)))
-    if named is not None and named[0] in digests:
-        digests = [named[0]]
+    if not means_id(ref, id):
+        named = indexes.named(transaction, str(stored_name(ref)))
+        digests = [named[0]] if named is not None and named[0] in digests else []
     rows = ((digest, indexes.get(transaction, digest)) for digest in digests)
     return [
         (digest, member.manifest)

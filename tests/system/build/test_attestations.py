@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness.dockercli import docker_cli_release
 from harness.dockerd import Dockerd
 from harness.engine import Engine
 from harness.images import import_busybox
@@ -139,6 +141,21 @@ def test_packages_and_the_build_are_attested_as_buildkit_writes_it(engine: Engin
     assert uris.keys() == {"pkg:docker/base@latest?platform=linux%2Famd64", "local:context", "local:dockerfile"}
     assert uris["local:dockerfile"] == {"sha256": hashlib.sha256(DOCKERFILE.encode()).hexdigest()}
     assert "the-secret-itself" not in json.dumps(found)
+
+
+def test_the_tree_and_the_file_about_the_build_show_the_index(engine: Engine, project: Path, tmp_path: Path) -> None:
+    target = tmp_path / "metadata.json"
+    build(engine, project, "--sbom=true", "-t", "shown:1", "--metadata-file", str(target))
+    _, document = engine.api("GET", "/images/shown:1/json")
+    metadata = json.loads(target.read_text())
+    assert metadata["containerimage.descriptor"] == document["Descriptor"]
+    assert metadata["containerimage.digest"] == document["Descriptor"]["digest"]
+    assert metadata["containerimage.config.digest"] == document["Id"]
+    if docker_cli_release() < 28:
+        pytest.skip("the docker CLI here is older than 28 and shows another tree")
+    trees = [run("image", "ls", "--tree").stdout for run in (engine.docker, engine.boxship)]
+    words = [[line.split() for line in re.sub(r"\x1b\[[0-9;]*m", "", tree).splitlines()] for tree in trees]
+    assert words[0] == words[1]
 
 
 def test_little_is_told_by_default_and_nothing_without_being_asked(engine: Engine, project: Path) -> None:

@@ -153,9 +153,12 @@ def _finish(session: Session, values: Values, outputs: list[Output], identity: s
     if values.text("iidfile"):
         _write(values.text("iidfile"), identity)
     if values.text("metadata-file"):
-        document = {"containerimage.config.digest": identity, "containerimage.digest": identity}
+        document: dict[str, Any] = {"containerimage.config.digest": identity, "containerimage.digest": identity}
         if names:
             document["image.name"] = ",".join(names)
+            described = session.engine.json("GET", f"/images/{names[0]}/json").get("Descriptor")
+            if described:  # an index: something is attested about the image
+                document |= {"containerimage.digest": described["digest"], "containerimage.descriptor": described}
         _write(values.text("metadata-file"), jsontext.dumps(document) + "\n")
 
 
