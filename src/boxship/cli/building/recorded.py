@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 EPOCH = "SOURCE_DATE_EPOCH"
-_TEXTS = {"target": "target", "platform": "platform", "force-network-mode": "network"}  # argument of the build: flag
+_TEXTS = {"target": "target", "platform": "platform"}  # arguments of the build that are flags, too
+_PROXIES = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"))
 
 
 def provenance(session: Session, image: str) -> dict[str, Any] | None:
@@ -32,7 +33,8 @@ def provenance(session: Session, image: str) -> dict[str, Any] | None:
 def apply(predicate: dict[str, Any], values: Values, flags: dict[str, Flag], context: str) -> list[str]:
     """Give the flags that the user left out the values that ``predicate`` has; return what was taken, for people.
 
-    The document may be a stranger's: it chooses the Dockerfile inside the context and what the build is told, no more.
+    The document may be a stranger's: it chooses the Dockerfile inside the context and what the build is told, but neither
+    where the build may reach nor who is asked on the way.
     """
     external = _part(predicate, "buildDefinition", "externalParameters")
     arguments = _part(external, "request", "args")
@@ -48,12 +50,14 @@ def apply(predicate: dict[str, Any], values: Values, flags: dict[str, Flag], con
     for key, name in _TEXTS.items():
         if isinstance(arguments.get(key), str) and name not in values.changed:
             give(name, arguments[key])
+    if arguments.get("force-network-mode") == "none" and "network" not in values.changed:
+        give("network", "none")
     if "squash" in arguments and "squash" not in values.changed:
         give("squash", "true")
     told = {"build-arg": _names(values, "build-arg"), "label": _names(values, "label")}
     for key, value in sorted(arguments.items()):
         kind, _, name = key.partition(":")
-        if kind in told and isinstance(value, str) and name not in told[kind]:
+        if kind in told and isinstance(value, str) and name not in told[kind] and name.lower() not in _PROXIES:
             give(kind, f"{name}={value}")
     epoch = _part(predicate, "buildDefinition", "internalParameters").get("sourceDateEpoch")
     if isinstance(epoch, str) and epoch.isdecimal() and EPOCH not in _names(values, "build-arg"):
