@@ -93,11 +93,39 @@ def test_the_build_can_go_on_with_the_dockerfile_as_it_is_now(engine: Engine, st
     first = engine.api("GET", "/containers/json")[1]
     assert len(first) == 1  # the shell
     _context(tmp_path, text.replace("exit 3", "echo yes > /second"))
+    right = (tmp_path / "Dockerfile").read_text()
+    _context(tmp_path, f"{right}RUNN mistake\n")
     _shell(terminal, "exit", QUESTION)
+    terminal.send("b\n")
+    terminal.expect(r">>> RUNN mistake", SECONDS)
+    terminal.expect(QUESTION, SECONDS)
+    _context(tmp_path, right)
     terminal.send("b\n")
     assert terminal.wait(SECONDS) == 0, terminal.output
     assert terminal.output.count("CACHED") == 1
     assert engine.docker("run", "--rm", "edited", "cat", "/second").stdout == "yes\n"
+    assert _left(engine) == []
+
+
+def test_stages_that_stop_at_the_same_time_are_shown_one_after_the_other(
+    engine: Engine, start: Start, tmp_path: Path
+) -> None:
+    mount = "--mount=type=cache,id=debug-two,target=/c"
+    text = f"""FROM busybox AS one
+RUN {mount} test -e /c/one && touch /one
+FROM busybox AS two
+RUN {mount} test -e /c/two && touch /two
+FROM busybox
+COPY --from=one /one /
+COPY --from=two /two /
+"""
+    terminal = start("-t", "both", _context(tmp_path, text))
+    for _ in range(2):
+        terminal.expect("not kept", SECONDS)
+        _shell(terminal, "touch /c/one /c/two; exit", QUESTION)
+        terminal.send("r\n")
+    assert terminal.wait(SECONDS) == 0, terminal.output
+    assert engine.docker("run", "--rm", "both", "ls", "/one", "/two").stdout == "/one\n/two\n"
     assert _left(engine) == []
 
 

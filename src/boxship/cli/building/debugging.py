@@ -19,8 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_QUESTION = "Run the step again [r], {rebuild}another shell [s], or give up [g]? "
-_REBUILD = "build again with the Dockerfile and context as they are now [b], "
+_REBUILD = "build again with the Dockerfile and context as they are now [b]"
 
 
 class Debugger:
@@ -54,6 +53,11 @@ class Debugger:
         self._over = True
         self._session.engine.json("POST", f"{step}/abandon", {"rm": "1"} if self.rebuild else None)
 
+    def asks_again(self, error: ClientError) -> bool:
+        """Show why the build could not begin once more; return whether its user has changed something meanwhile."""
+        _say(f"{error}\n")
+        return _answer(f"{_REBUILD[0].upper()}{_REBUILD[1:]}, or give up [g]? ", "bg") == "b"
+
     def _shell(self, step: str) -> None:
         engine = self._session.engine
         height, width = window_size()
@@ -73,19 +77,23 @@ class Debugger:
             _say(f"There is no shell: {exc}\n")
 
     def _ask(self) -> str:
-        """Return r, b, s or g; the end of input gives up."""
-        known = "rbsg" if self._can_rebuild else "rsg"
-        question = _QUESTION.format(rebuild=_REBUILD if self._can_rebuild else "")
-        while True:
-            _say(question)
-            line = b""
-            while not line.endswith(b"\n") and (piece := os.read(STDIN, 1)):
-                line += piece
-            answer = line.decode("utf-8", "replace").strip().lower()[:1]
-            if answer and answer in known:
-                return answer
-            if not line.endswith(b"\n"):
-                return "g"
+        rebuild = f"{_REBUILD}, " if self._can_rebuild else ""
+        question = f"Run the step again [r], {rebuild}another shell [s], or give up [g]? "
+        return _answer(question, "rbsg" if self._can_rebuild else "rsg")
+
+
+def _answer(question: str, known: str) -> str:
+    """Return the letter of an answer; the end of input gives up."""
+    while True:
+        _say(question)
+        line = b""
+        while not line.endswith(b"\n") and (piece := os.read(STDIN, 1)):
+            line += piece
+        answer = line.decode("utf-8", "replace").strip().lower()[:1]
+        if answer and answer in known:
+            return answer
+        if not line.endswith(b"\n"):
+            return "g"
 
 
 def _say(text: str) -> None:

@@ -58,6 +58,7 @@ def run(session: Session, values: Values) -> int:
             raise ExitError(f"removing image ID file: {exc.strerror}") from exc
     names = [name for each in outputs for name in each.names]
     with agents(values.many("ssh")) as ssh:
+        begun = False
         while True:
             debugger = _debugger(session, values, is_wanted=not classic and not only_check)
             request = build_request(session, values, names, ssh, announced=classic and not values.is_set("quiet"))
@@ -68,9 +69,15 @@ def run(session: Session, values: Values) -> int:
                 named = values.many("tag")
             else:
                 to_stdout = any(each.dest == "-" for each in outputs)
-                identity, named = _live(session, *request, values, debugger, to_stdout=to_stdout)
+                try:
+                    identity, named = _live(session, *request, values, debugger, to_stdout=to_stdout)
+                except ApiError as exc:
+                    if begun and debugger is not None and debugger.asks_again(exc):
+                        continue
+                    raise
             if debugger is None or not debugger.rebuild:
                 break
+            begun = True
     if iidfile or outputs or values.text("metadata-file"):
         _finish(session, values, outputs, identity, named)
     return 0
