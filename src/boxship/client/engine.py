@@ -162,8 +162,8 @@ class Engine:
         self._release(response)
         if response.status < 400:
             raise NotFoundError(404, "page not found")
-        message = _error_text(response, body)
-        raise (NotFoundError if response.status == 404 else ApiError)(response.status, message)
+        error = NotFoundError if response.status == 404 else ApiError
+        raise error(response.status, *_error_text(response, body))
 
     def _release(self, response: Response) -> None:
         if response.reusable and self._idle is None:
@@ -250,13 +250,15 @@ def _url(host: str, target: str) -> str:
     return f"http://{host}{target}"
 
 
-def _error_text(response: Response, body: bytes) -> str:
+def _error_text(response: Response, body: bytes) -> tuple[str, str]:
+    """Return the message and the excerpt of an answer."""
     text = body.decode("utf-8", "replace").strip()
     if response.headers.get("content-type", "").startswith("application/json"):
         try:
-            message = jsontext.loads(text).get("message")
+            document = jsontext.loads(text)
+            message, excerpt = document.get("message"), document.get("excerpt", "")
         except (ValueError, AttributeError):
-            message = None
+            message, excerpt = None, ""
         if isinstance(message, str):
-            return message.strip()
-    return text or f"request returned {response.status} for API route and version"
+            return message.strip(), str(excerpt)
+    return text or f"request returned {response.status} for API route and version", ""
