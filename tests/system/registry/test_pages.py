@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -29,6 +30,7 @@ def registry() -> Iterator[RegistryServer]:
         history += [{"created_by": HOSTILE}, {"created_by": "RUN make"}]
         settings = {"os": "linux", "architecture": "arm64", "config": {"Cmd": ["shop"]}, "history": history}
         config = client.push_blob("library/shop", json.dumps(settings).encode())
+        nothing = client.push_blob("library/shop", b"{}")
         manifest = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -36,10 +38,24 @@ def registry() -> Iterator[RegistryServer]:
             "layers": layers,
         }
         image = client.push_manifest("library/shop", "v1", manifest)
+        said = client.push_blob("library/shop", b'{"predicateType": "https://spdx.dev/Document"}')
+        statement = {**said, "mediaType": "application/vnd.in-toto+json"}
+        statement["annotations"] = {"in-toto.io/predicate-type": "https://spdx.dev/Document"}
+        statements = {**manifest, "layers": [statement], "config": {**nothing, "mediaType": OCI_CONFIG}}
         index = {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,
-            "manifests": [{**image, "platform": {"os": "linux", "architecture": "arm64"}}],
+            "manifests": [
+                {**image, "platform": {"os": "linux", "architecture": "arm64"}},
+                {
+                    **client.push_manifest("library/shop", "", statements),
+                    "platform": {"os": "unknown", "architecture": "unknown"},
+                    "annotations": {
+                        "vnd.docker.reference.digest": image["digest"],
+                        "vnd.docker.reference.type": "attestation-manifest",
+                    },
+                },
+            ],
         }
         client.push_manifest("library/shop", "all", index)
         for name in ("team/api", "team/worker"):
@@ -88,6 +104,10 @@ def test_pages_forbid_scripts_and_escape_what_was_pushed(registry: RegistryServe
 def test_an_index_leads_to_its_platforms(registry: RegistryServer) -> None:
     text = registry.client().call("GET", "/r/library/shop/-/all").body.decode()
     assert ">linux/arm64</a>" in text
+    assert ">attestations of linux/arm64</a>" in text
+    assert ">1 platform, attested<" in registry.client().call("GET", "/r/library/shop").body.decode()
+    (link,) = re.findall(r'href="([^"]*)">attestations', text)
+    assert "https://spdx.dev/Document" in registry.client().call("GET", link).body.decode()
 
 
 @pytest.mark.parametrize("path", ["/r/absent", "/r/library/shop/-/v9", "/r/Not/A/Name", "/r/a/-/b/-/c", "/nothing"])

@@ -28,6 +28,8 @@ from boxship.registry.server.service import Service
 PAGE = 100
 MANIFEST_LIMIT = 64 * 1024  # bytes of a manifest that lists look into
 CONFIG_LIMIT = 4 * 1024 * 1024  # bytes of an image's configuration that are looked at
+# Annotations of an entry that attests something about another one, as BuildKit writes them.
+_ATTESTED, _REFERENCE_TYPE = "vnd.docker.reference.digest", "vnd.docker.reference.type"
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 
@@ -148,7 +150,7 @@ def _parts(document: dict[str, Any], config: dict[str, Any]) -> _Parts:
         if isinstance(line, dict) and not line.get("empty_layer")
     ]
     layers = [
-        Layer(item["digest"], item["size"], lines[index] if index < len(lines) else item.get("mediaType", ""))
+        Layer(item["digest"], item["size"], lines[index] if index < len(lines) else _kind(item))
         for index, item in enumerate(document["layers"])
     ]
     platform = "/".join(str(config[key]) for key in ("os", "architecture", "variant") if config.get(key))
@@ -164,6 +166,11 @@ def _parts(document: dict[str, Any], config: dict[str, Any]) -> _Parts:
             value = settings[key]
             facts.append((key, json.dumps(value) if isinstance(value, list) else str(value)))
     return _Parts(layers, [(key, value) for key, value in facts if value])
+
+
+def _kind(layer: dict[str, Any]) -> str:
+    """Return what a layer without a line of history is: the type of a statement, or its media type."""
+    return str((layer.get("annotations") or {}).get("in-toto.io/predicate-type") or layer.get("mediaType", ""))
 
 
 def _read_config(service: Service, name: str, document: dict[str, Any]) -> dict[str, Any]:
@@ -198,22 +205,35 @@ def _held(found: Manifest) -> str:
     """Return the size of an image, or the number of an index's platforms."""
     document = json.loads(found.body)
     if is_index(found.media_type):
-        count = len(document["manifests"])
-        return f"{count} platform{'s' if count != 1 else ''}"
+        count = sum(not _subject(item) for item in document["manifests"])
+        attested = ", attested" if count < len(document["manifests"]) else ""
+        return f"{count} platform{'s' if count != 1 else ''}{attested}"
     return human_size(sum(item["size"] for item in document["layers"]))
 
 
+def _subject(item: dict[str, Any]) -> str:
+    """Return the digest of what an entry of an index attests something about, "" for an image."""
+    annotations = item.get("annotations") or {}
+    return str(annotations.get(_ATTESTED, "")) if annotations.get(_REFERENCE_TYPE) == "attestation-manifest" else ""
+
+
 def _platforms(name: str, document: dict[str, Any]) -> str:
+    shown = {item["digest"]: _platform(item) for item in document["manifests"]}
     rows = []
     for item in document["manifests"]:
-        platform = item.get("platform") or {}
-        text = "/".join(str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key))
+        subject = _subject(item)
+        text = f"attestations of {shown.get(subject) or short(subject)}" if subject else shown[item["digest"]]
         link = f"/r/{quote(name)}/-/{quote(item['digest'])}"
         rows.append(
             f'<tr><td><a href="{link}">{escape(text or item.get("mediaType", ""))}</a></td>'
             f'<td class="id">{escape(short(item["digest"]))}</td></tr>'
         )
     return f"<table><tr><th>Platform</th><th>Digest</th></tr>{''.join(rows)}</table>"
+
+
+def _platform(item: dict[str, Any]) -> str:
+    platform = item.get("platform") or {}
+    return "/".join(str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key))
 
 
 def _layer_table(layers: Sequence[Layer]) -> str:
