@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from boxship.base import clock
+from boxship.base.errors import InvalidInput
 from boxship.build.assembly import StepImage
 from boxship.images import piped
 from boxship.images.layers import Addition, LayerStore
@@ -28,6 +29,7 @@ from boxship.snapshots.difference import marker
 from boxship.snapshots.tar_reader import DIRECTORY, TarReader
 from boxship.snapshots.tar_writer import TarWriter, Writable
 from boxship.spec.oci import History, RootFS, digest_of, encode_config
+from boxship.spec.oci.config import LAYER_LIMIT
 
 _PLAIN = fs.RESOLVE_BENEATH | fs.RESOLVE_NO_MAGICLINKS | fs.RESOLVE_NO_SYMLINKS
 
@@ -42,7 +44,12 @@ class Touched(NamedTuple):
 def squash(
     layers: LayerStore, addition: Addition, image: StepImage, base: StepImage, rows: Sequence[LayerRow], now_ns: int
 ) -> StepImage:
-    """Return the image with one layer upon ``base`` in place of those whose ``rows`` are given, the lowest first. Blocks."""
+    """Return the image with one layer upon ``base`` in place of those whose ``rows`` are given, the lowest first. Blocks.
+
+    Raises InvalidInput when the base has as many layers as there can be.
+    """
+    if len(base.layers) >= LAYER_LIMIT:
+        raise InvalidInput("max depth exceeded")
     parent = base.layers[-1] if base.layers else ""
     touched = _touched(layers, rows)
 
