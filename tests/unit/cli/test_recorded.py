@@ -1,11 +1,16 @@
-"""What an image's provenance makes of a build's flags."""
+"""What an image's provenance and the environment make of a build's flags."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
 
 from boxship.cli.building.flags import FLAGS
+from boxship.cli.building.query import build_query
 from boxship.cli.building.recorded import apply
 from boxship.cli.flags import Values, parse
 
@@ -67,3 +72,17 @@ def test_what_is_no_provenance_changes_nothing() -> None:
         {"buildDefinition": {"externalParameters": 1}},
     ):
         assert applied(document).changed == set()
+
+
+def test_the_epoch_of_the_environment_is_an_argument_unless_another_one_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def arguments(*words: str) -> object:
+        query = parse_qs(build_query(parse(FLAGS, [*words, "."]), dockerfile="", remote=""))
+        return json.loads(query["buildargs"][0]) if "buildargs" in query else None
+
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    assert arguments() is None
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "17")
+    assert arguments("--build-arg", "A=1") == {"SOURCE_DATE_EPOCH": "17", "A": "1"}
+    assert arguments("--build-arg", "SOURCE_DATE_EPOCH=5") == {"SOURCE_DATE_EPOCH": "5"}

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from boxship.cli.building.caches import Imports
     from boxship.cli.flags import Values
 
+EPOCH = "SOURCE_DATE_EPOCH"  # the time that no file of an image is after, in seconds
 _NONE: Mapping[str, str] = {}
 _NUMBERS = {
     "memory": "memory",
@@ -73,8 +74,9 @@ def build_query(
         found.append(("extrahosts", f"{name}:{address}"))
     if values.many("allow"):
         found.append(("allow", jsontext.dumps(values.many("allow"))))
-    if values.many("build-arg"):
-        found.append(("buildargs", jsontext.dumps(_arguments(values.many("build-arg")))))
+    arguments = _arguments(values.many("build-arg"))
+    if arguments:
+        found.append(("buildargs", jsontext.dumps(arguments)))
     if values.many("label"):
         found.append(("labels", jsontext.dumps(pairs(values.many("label")))))
     wanted = attestations(values.many("attest"), values.text("sbom"), values.text("provenance"))
@@ -100,8 +102,11 @@ def build_query(
 
 
 def _arguments(items: list[str]) -> dict[str, str | None]:
-    """Return build arguments; one without a value takes that of the environment, and none if that lacks it."""
-    arguments: dict[str, str | None] = {}
+    """Return build arguments; one without a value takes that of the environment, and none if that lacks it.
+
+    SOURCE_DATE_EPOCH of the environment is an argument by itself, as in buildx.
+    """
+    arguments: dict[str, str | None] = {EPOCH: os.environ[EPOCH]} if os.environ.get(EPOCH) else {}
     for item in items:
         name, equals, value = item.partition("=")
         arguments[name] = value if equals else os.environ.get(name)

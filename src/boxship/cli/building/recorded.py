@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from boxship.cli.building.query import EPOCH
 from boxship.client.engine import quote
 
 TYPE_CHECKING = False
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from boxship.cli.flags import Flag, Values
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
-EPOCH = "SOURCE_DATE_EPOCH"
 _TEXTS = {"target": "target", "platform": "platform"}  # arguments of the build that are flags, too
 _PROXIES = frozenset(("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"))
 
