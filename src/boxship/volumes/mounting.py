@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 
+from boxship.base.errors import SystemFailure
 from boxship.linux import mount, mountinfo
-from boxship.volumes import bounds
+from boxship.volumes import addresses, bounds
 from boxship.volumes.options import MountOptions
 
 
 def attach(directory: str, options: MountOptions) -> None:
-    """Mount what ``options`` say on ``directory``, unless something is mounted there. Raises OSError."""
+    """Mount what ``options`` say on ``directory``, unless something is mounted there. Raises OSError, SystemFailure."""
     if is_mounted(directory):
         return
     if options.image:
         bounds.mount_image(os.path.join(os.path.dirname(directory), bounds.IMAGE), directory)
         return
+    try:
+        options = addresses.resolved(options)
+    except SystemFailure as exc:
+        raise SystemFailure(f"error while mounting volume '{directory}': {exc}") from exc
     mount.mount(options.device, directory, options.type or None, options.flags, options.data or None)
     if options.flags & mount.MS_BIND and options.flags & ~(mount.MS_BIND | mount.MS_REC):
         try:
