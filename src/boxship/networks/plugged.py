@@ -148,12 +148,14 @@ class PluggedNetworks:
             return endpoint
         key = _of_endpoint(endpoint.endpoint_id)
         bare = msgspec.structs.replace(endpoint, gateway="", gateway_v6="", mac_address=mac)
+        links = {other.link for other in others}
         ports = _ports(request)
+        told = {} if links or live.spec.internal else ports  # as Docker: with the first endpoint that may have them
         try:
-            known = await driver.create_endpoint(bare, {**ports, **wish.options}, key)
+            known = await driver.create_endpoint(bare, {**told, **wish.options}, key)
         except BoxshipError as exc:
             raise SystemFailure(f"failed to create endpoint {request.name} on network {live.name}: {exc}") from exc
-        joined = await driver.join(known, ports, sandbox, {other.link for other in others}, key)
+        joined = await driver.join(known, ports, sandbox, links, key)
         if not joined.mac_address:
             joined = msgspec.structs.replace(joined, mac_address=await asyncio.to_thread(_mac_of, joined.plugin_link))
         return joined

@@ -218,9 +218,9 @@ class Sandboxes:
         self._attached[container_id] = sandbox
         self._free_endpoint(container_id, gone, flows=True)
         if self._plugged is not None:
-            await self._plugged.leave([gone.endpoint_id])
             ways = gateways.choose(before.endpoints), gateways.choose(sandbox.endpoints)
             await self._plugged.lead_on(self._live, *ways, container_id)
+            await self._plugged.leave([gone.endpoint_id])
         if sandbox.resolves:
             await self._names.attach(self._resolver(sandbox))
         elif before.resolves:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness import plugin_session
 from harness.engine import Engine
 from harness.images import import_busybox
 from harness.plugins import IpamPlugin, NetworkPlugin
@@ -105,6 +106,13 @@ def test_containers_of_a_plugins_network_reach_each_other(cli: CLI, engine: Engi
     assert one not in cli("network", "inspect", "mine").stdout
     cli("network", "rm", "mine")
     assert net.empty()
+
+
+@pytest.mark.row("NET-30")
+def test_plugins_are_asked_what_a_dockerd_asked_them(engine: Engine, net: NetworkPlugin, ipam: IpamPlugin) -> None:
+    recorded = json.loads(plugin_session.RECORDED.read_text())
+    for ours, theirs in zip(plugin_session.play(engine, net, ipam), recorded, strict=True):
+        assert ours == theirs
 
 
 @pytest.mark.row("NET-30")
