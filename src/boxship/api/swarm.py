@@ -21,7 +21,12 @@ def routes() -> list[Route]:
 
 async def refuse(call: Call) -> web.StreamResponse:  # noqa: ARG001
     """Answer 503 as an engine does that is no swarm manager."""
-    raise Unavailable(
+    raise not_a_manager()
+
+
+def not_a_manager() -> Unavailable:
+    """Return the refusal of what only a swarm manager does."""
+    return Unavailable(
         'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" '
         "to connect this node to swarm and try again."
     )

@@ -8,6 +8,7 @@ from boxship.api import answers
 from boxship.api.backend import Volumes
 from boxship.api.call import Call
 from boxship.api.router import Kind, Level, Route
+from boxship.api.swarm import not_a_manager
 from boxship.base.errors import Unavailable
 from boxship.spec.docker.volume import VolumeCreate
 
@@ -35,8 +36,11 @@ class VolumeRoutes:
         return answers.document(await self._volumes.list_all(call.filters()))
 
     async def create(self, call: Call) -> web.StreamResponse:
-        """POST /volumes/create."""
-        return answers.document(await self._volumes.create(await call.json(VolumeCreate)), status=201)
+        """POST /volumes/create; volumes of a cluster need a swarm."""
+        wanted = await call.json(VolumeCreate)
+        if wanted.cluster_volume_spec is not None and call.version >= (1, 42):
+            raise not_a_manager()
+        return answers.document(await self._volumes.create(wanted), status=201)
 
     async def inspect(self, call: Call) -> web.StreamResponse:
         """GET /volumes/{name}."""

@@ -11,6 +11,7 @@ from boxship.base import clock
 from boxship.base.moments import format_duration
 from boxship.engine.causes import Decision, Ending, Reason, Request, is_cause
 from boxship.engine.model import ContainerSpec, ContainerStatus, State
+from boxship.engine.options import selinux
 from boxship.http.peer import Peer
 
 SECOND = 10**9
@@ -50,6 +51,8 @@ def text(spec: ContainerSpec, status: ContainerStatus, *, now_ns: int) -> str:
         else:
             before = status.alive
             sentences += _end(ending, subject="Its last run" if before else "It")
+            if not before and ending.exit_code != 0 and (denied := selinux.hint(spec)):
+                sentences.append(f"{denied}.")
             if not before:
                 sentences += _decision(status, ending, now_ns, auto_remove=spec.host_config.auto_remove)
     elif status.state is State.EXITED:

@@ -12,6 +12,7 @@ import pytest
 
 from harness.engine import Engine
 from harness.images import import_busybox
+from harness.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -100,3 +101,82 @@ def test_what_is_missing_is_named(compose: Compose, tmp_path: Path) -> None:
     (tmp_path / "web/Dockerfile").unlink()
     done = compose("build", check=False)
     assert done.returncode != 0 and "Dockerfile" in done.stderr
+
+
+SERVICES = """services:
+  web: {image: base, command: [httpd, -f, -p, "${PORT}", -h, /etc]}
+  database: {image: base, command: sleep 999}
+  messaging: {image: base, command: sleep 999}
+  orchestration: {image: base, command: sleep 999}
+"""
+VOTING = """services:
+  redis: {image: base, command: httpd -f -p 6379 -h /etc, networks: [back-end]}
+  db: {image: base, command: httpd -f -p 5432 -h /etc, networks: [back-end]}
+  vote: {image: base, command: httpd -f -p 80 -h /etc, ports: ["5000:80"], depends_on: [redis], networks: [front-end, back-end]}
+  result: {image: base, command: httpd -f -p 80 -h /etc, ports: ["5001:80"], depends_on: [db], networks: [front-end, back-end]}
+  worker: {image: base, command: sleep 999, depends_on: [redis, db], networks: [back-end]}
+  outside: {image: base, command: sleep 999, networks: [front-end]}
+networks: {front-end: {}, back-end: {}}
+"""
+COUNTER = """services:
+  web: {build: {context: ./web}, command: sh -c 'echo $$(($$(cat /data/n 2>/dev/null) + 1)) > /data/n; exec sleep 999', volumes: ["count:/data"]}
+volumes: {count: {}}
+"""
+
+
+def test_services_without_more_find_each_other(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "compose.yml").write_text(SERVICES)
+    (tmp_path / ".env").write_text("PORT=8123\n")
+    compose("up", "-d", "--wait")
+    for name in ("web", "database", "messaging"):
+        assert "1 packets received" in compose("exec", "-T", "orchestration", "ping", "-c", "1", name).stdout
+    assert "root:x" in compose("exec", "-T", "database", "wget", "-qO-", "http://web:8123/passwd").stdout
+
+
+def test_the_voting_application_on_two_networks(engine: Engine, compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "compose.yml").write_text(VOTING)
+    compose("up", "-d", "--wait")
+    for port in (5000, 5001):
+        words = ("busybox", "wget", "-qO-", f"http://127.0.0.1:{port}/passwd")
+        assert "root:x" in subprocess.run([*engine.namespace.prefix(), *words], capture_output=True, text=True).stdout
+    for service, place in (
+        ("vote", "redis:6379"),
+        ("worker", "redis:6379"),
+        ("worker", "db:5432"),
+        ("result", "db:5432"),
+    ):
+        assert "root:x" in compose("exec", "-T", service, "wget", "-qO-", f"http://{place}/passwd").stdout
+    assert "1 packets received" in compose("exec", "-T", "outside", "ping", "-c", "1", "vote").stdout
+    assert compose("exec", "-T", "outside", "ping", "-c", "1", "redis", check=False).returncode != 0
+    id = compose("ps", "-q", "redis").stdout.strip()
+    address = engine.docker(
+        "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id
+    ).stdout.strip()
+    assert compose("exec", "-T", "outside", "nc", "-w", "1", address, "6379", check=False).returncode != 0
+    started = {}
+    for service in ("redis", "db", "vote", "worker"):
+        id = compose("ps", "-q", service).stdout.strip()
+        started[service] = engine.docker("inspect", "-f", "{{.State.StartedAt}}", id).stdout.strip()
+    assert started["redis"] < started["vote"]
+    assert max(started["redis"], started["db"]) < started["worker"]
+
+
+def test_a_counter_is_built_and_keeps_its_count(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "compose.yml").write_text(COUNTER)
+    for count in ("1", "2"):
+        compose("up", "-d", "--build", "--wait")
+        until(lambda count=count: compose("exec", "-T", "web", "cat", "/data/n").stdout.strip() == count)  # type: ignore[misc]
+        compose("down", "-t", "0")
+
+
+def test_a_build_context_that_is_missing_is_named(compose: Compose, tmp_path: Path) -> None:
+    (tmp_path / "compose.yml").write_text("services: {web: {build: {context: ./nowhere}}}\n")
+    done = compose("build", check=False)
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+
+
+def test_run_without_a_service_is_a_mistake(compose: Compose) -> None:
+    done = compose("run", check=False)
+    assert done.returncode != 0
+    assert "requires at least 1 arg" in done.stderr

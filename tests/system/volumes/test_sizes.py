@@ -163,6 +163,13 @@ def test_the_api_refuses_it_as_an_engine_without_a_swarm_does(engine: Engine) ->
     assert answer == (503, {"message": "volume update only valid for cluster volumes, but swarm is unavailable"})
 
 
+def test_a_volume_of_a_cluster_needs_a_swarm(engine: Engine) -> None:
+    body = {"Name": "shared", "ClusterVolumeSpec": {"AccessMode": {"Scope": "multi"}}}
+    status, answer = engine.api("POST", "/volumes/create", body)
+    assert (status, "This node is not a swarm manager" in answer["message"]) == (503, True)
+    assert engine.docker("volume", "ls", "-q").stdout == ""
+
+
 def test_labels_come_and_go(engine: Engine) -> None:
     engine.docker("volume", "create", "--label", "a=1", "--label", "b=2", "plain")
     engine.boxship("volume", "update", "--label-rm", "a", "--label-add", "c=3", "plain")

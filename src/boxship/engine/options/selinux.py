@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput, SystemFailure
-from boxship.engine.model import ResolvedMount
+from boxship.engine.model import ContainerSpec, ResolvedMount
 from boxship.engine.options.security import security_options
 from boxship.snapshots import tree
 from boxship.spec.docker.container import HostConfig
@@ -78,6 +78,19 @@ def choose(
         if key in ("user", "level"):
             mount[_PARTS.index(key)] = wanted
     return Labels(":".join(process), ":".join(mount))
+
+
+def hint(spec: ContainerSpec) -> str:
+    """Return what keeps a container from files that are bound into it as the host has labelled them; "" if nothing does."""
+    if not spec.process_label:
+        return ""
+    bound = [each.source for each in spec.mounts if each.type == "bind" and not {"z", "Z"} & set(each.mode.split(","))]
+    if not bound:
+        return ""
+    return (
+        f'SELinux may have denied it access ("Permission denied") to {", ".join(bound)}: mount that with :z, '
+        "or with :Z if no other container uses it"
+    )
 
 
 def relabel(mounts: Collection[ResolvedMount], label: str) -> None:

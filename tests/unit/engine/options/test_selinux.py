@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from boxship.base.errors import InvalidInput, SystemFailure
-from boxship.engine.model import ResolvedMount
+from boxship.engine import why
+from boxship.engine.causes import Ending, Reason
+from boxship.engine.model import ContainerSpec, ContainerStatus, ResolvedMount, State
 from boxship.engine.options import selinux
 from boxship.engine.options.selinux import Labels
-from boxship.spec.docker.container import HostConfig
+from boxship.spec.docker.container import ContainerConfig, HostConfig
 
 PROCESS = "system_u:system_r:container_t"
 FILE = "system_u:object_r:container_file_t"
@@ -117,3 +119,36 @@ def test_what_is_bound_is_relabelled_for_all_or_for_this_container(
         else:
             assert os.getxattr(path, "security.selinux") == f"{FILE}:{level}".encode()
     assert os.listxattr("/etc/hostname") == before
+
+
+@pytest.mark.row("VOL-18")
+def test_who_was_denied_a_bind_mount_is_told_of_z() -> None:
+    def spec(label: str, *mounts: ResolvedMount) -> ContainerSpec:
+        return ContainerSpec(
+            id="1" * 64,
+            name="box",
+            created_ns=0,
+            image_id="",
+            config=ContainerConfig(),
+            host_config=HostConfig(),
+            path="true",
+            args=[],
+            mounts=list(mounts),
+            process_label=label,
+        )
+
+    plain = ResolvedMount(type="bind", source="/srv/a", target="/a", mode="ro")
+    shared = ResolvedMount(type="bind", source="/srv/b", target="/b", mode="ro,z")
+    volume = ResolvedMount(type="volume", source="/volumes/c", target="/c", name="c")
+    confined = "system_u:system_r:container_t:s0:c1,c2"
+    said = selinux.hint(spec(confined, plain, shared, volume))
+    assert 'access ("Permission denied") to /srv/a: mount that with :z' in said
+    assert selinux.hint(spec(confined, shared, volume)) == ""
+    assert selinux.hint(spec("", plain)) == ""
+    ended = ContainerStatus(
+        state=State.EXITED,
+        exit_code=1,
+        ending=Ending(reason=Reason.EXIT, time_ns=1, exit_code=1),
+    )
+    assert "to /srv/a: mount that with :z" in why.text(spec(confined, plain), ended, now_ns=2)
+    assert "SELinux" not in why.text(spec("", plain), ended, now_ns=2)
