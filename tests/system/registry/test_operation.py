@@ -176,6 +176,69 @@ def test_an_upload_goes_on_after_a_crash() -> None:
         assert client.call("GET", f"/v2/a/blobs/{digest_of(b'first second')}").body == b"first second"
 
 
+def test_a_blob_above_the_limit_is_refused_however_it_comes() -> None:
+    with running({"limits": {"blob": 1000, "manifest": 500}}) as server:
+        client = server.client()
+        client.push_blob("a", bytes(1000))
+        large = bytes(1001)
+        whole = client.call("POST", "/v2/a/blobs/uploads/", large, digest=digest_of(large))
+        assert (whole.status, whole.codes) == (413, ["SIZE_INVALID"])
+        location = client.call("POST", "/v2/a/blobs/uploads/").headers["Location"]
+        assert client.call("PATCH", location, bytes(600)).status == 202
+        assert client.call("PATCH", location, bytes(401), {"Content-Range": "600-1000"}).status == 413
+        assert client.call("PATCH", location, iter([bytes(200), bytes(201)])).status == 413  # of unknown length
+        assert client.call("GET", location).headers["Range"] == "0-599"
+        put = client.call("PUT", location, bytes(401), digest=digest_of(large))
+        assert put.status == 413
+        rest = client.call("PUT", location, bytes(400), digest=digest_of(bytes(1000)))
+        assert rest.status == 201
+        manifest = client.call("PUT", "/v2/a/manifests/v1", b" " * 501, {"Content-Type": OCI_MANIFEST})
+        assert (manifest.status, manifest.codes) == (413, ["MANIFEST_INVALID"])
+        assert sorted(server.blob_files()) == [digest_of(bytes(1000))]
+        assert list((server.root / "uploads").iterdir()) == []
+
+
+def test_more_uploads_than_the_limit_wait_for_others_to_end() -> None:
+    with running({"limits": {"uploads": 3}}) as server:
+        client = server.client()
+        places = [client.call("POST", "/v2/a/blobs/uploads/").headers["Location"] for _ in range(3)]
+        refused = client.call("POST", "/v2/a/blobs/uploads/")
+        assert (refused.status, refused.codes) == (429, ["TOOMANYREQUESTS"])
+        server.kill()
+        server.start()  # they are under way still
+        assert client.call("POST", "/v2/a/blobs/uploads/").status == 429
+        assert client.call("DELETE", places[0]).status == 204
+        assert client.call("PUT", places[1], b"one", digest=digest_of(b"one")).status == 201
+        for _ in range(2):
+            assert client.call("POST", "/v2/a/blobs/uploads/").status == 202
+        assert client.call("POST", "/v2/a/blobs/uploads/").status == 429
+
+
+def test_uploads_of_one_user_leave_room_for_others(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("\n".join(make_line(name, "x") for name in ("eve", "ada")))
+    config = {"limits": {"useruploads": 2}, "auth": {"htpasswd": {"path": str(users)}}}
+    with running(config) as server:
+        secrets = [base64.b64encode(f"{name}:x".encode()).decode() for name in ("eve", "ada")]
+        eve, ada = (server.client(authorization=f"Basic {secret}") for secret in secrets)
+        assert [eve.call("POST", "/v2/a/blobs/uploads/").status for _ in range(3)] == [202, 202, 429]
+        assert ada.call("POST", "/v2/a/blobs/uploads/").status == 202
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_uploads_that_nobody_continues_go_and_make_room(enabled: bool) -> None:
+    maintenance = {
+        "uploadpurging": {"age": "100ms"},
+        "garbagecollection": {"enabled": enabled, "interval": "50ms"},
+    }
+    with running({"limits": {"uploads": 1}, "storage": {"maintenance": maintenance}}) as server:
+        client = server.client()
+        location = client.call("POST", "/v2/a/blobs/uploads/").headers["Location"]
+        until(lambda: client.call("GET", location).status == 404)
+        assert list((server.root / "uploads").iterdir()) == []
+        assert client.call("POST", "/v2/a/blobs/uploads/").status == 202
+
+
 def test_what_arrived_before_the_client_broke_off_is_kept() -> None:
     with running() as server:
         client = server.client()

@@ -15,7 +15,7 @@ from boxship.registry.server.database import Database
 from boxship.registry.server.documents import read_manifest
 from boxship.registry.server.repositories import Repositories
 from boxship.registry.server.retention import Rule
-from boxship.registry.server.uploads import Uploads
+from boxship.registry.server.uploads import Limits, Uploads
 
 
 class Storage:
@@ -25,7 +25,7 @@ class Storage:
         self.root = root
         self.database = Database(str(root / "db"))
         self.blobs = Blobs(str(root / "blobs"), self.database)
-        self.uploads = Uploads(str(root / "uploads"), self.blobs)
+        self.uploads = Uploads(str(root / "uploads"), self.blobs, Limits())
         self.repositories = Repositories(self.database)
 
     def add(self, repository: str, data: bytes) -> str:

@@ -77,12 +77,12 @@ class Collector:
         self.total = Collected()
         self.rounds = 0
 
-    async def run(self, interval: float) -> None:
-        """Collect every ``interval`` seconds until cancelled."""
+    async def run(self, interval: float, *, garbage: bool = True) -> None:
+        """Collect every ``interval`` seconds until cancelled; without ``garbage`` only abandoned uploads."""
         while True:
             await asyncio.sleep(interval)
             try:
-                done = await self.collect()
+                done = await self.collect(garbage=garbage)
             except Exception:  # serving goes on whatever happens here
                 log.exception("garbage collection failed; the next round tries again")
                 continue
@@ -91,11 +91,11 @@ class Collector:
                     "garbage collection: %s", ", ".join(f"{value} {name}" for name, value in done._asdict().items())
                 )
 
-    async def collect(self) -> Collected:
+    async def collect(self, *, garbage: bool = True) -> Collected:
         """Do one round."""
         async with self._lock:
             uploads = await self._uploads.expire(self._policy.upload_age)
-            done = await asyncio.to_thread(self._collect)
+            done = await asyncio.to_thread(self._collect) if garbage else Collected()
             done = done._replace(uploads=uploads)
             self.total = Collected(*(a + b for a, b in zip(self.total, done, strict=True)))
             self.rounds += 1

@@ -19,6 +19,7 @@ from boxship.base.errors import InvalidInput
 from boxship.base.moments import parse_duration
 from boxship.registry.server.collector import UNTAGGED
 from boxship.registry.server.retention import Rule
+from boxship.spec.oci import DOCUMENT_LIMIT
 
 PREFIX = "REGISTRY_"
 
@@ -245,6 +246,20 @@ class Validation(_Section, frozen=True, kw_only=True):
     manifests: Manifests = Manifests()
 
 
+class Limits(_Section, frozen=True, kw_only=True):
+    """Our own: what pushes may cost. 0 is no limit."""
+
+    blob: int = 0  # bytes of one blob
+    manifest: int = DOCUMENT_LIMIT  # bytes of one manifest; never more than the default
+    uploads: int = 10_000  # that are under way at a time
+    useruploads: int = 1_000  # of those, of one user; all who did not sign in are one
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 0:
+                raise ValueError(f"limits: {name} is below 0")
+
+
 class Catalog(_Section, frozen=True, kw_only=True):
     """Limits of lists."""
 
@@ -272,6 +287,7 @@ class Config(_Section, frozen=True, kw_only=True):
     proxy: Proxy = Proxy()
     notifications: Notifications = Notifications()
     validation: Validation = Validation()
+    limits: Limits = Limits()
     catalog: Catalog = Catalog()
     pages: Enabled = field(default_factory=Enabled)
     health: dict[str, Any] | None = None

@@ -63,7 +63,7 @@ async def uploads(call: Call) -> web.StreamResponse:
         return _accepted(call, session, {"Docker-Upload-UUID": session.id})
     async with session.lock:
         try:
-            await session.append(_body(call), call.request.content_length)
+            await storage.uploads.append(session, _body(call), call.request.content_length)
             await asyncio.to_thread(storage.uploads.commit, session, digest)
         finally:
             storage.uploads.cancel(session)
@@ -97,7 +97,7 @@ async def upload(call: Call) -> web.StreamResponse:
             exc.headers |= {"Location": _location(call, session), "Range": progress(session.offset)}
             raise
         if call.request.can_read_body:
-            await session.append(_body(call), size)
+            await sessions.append(session, _body(call), size)
         if method == "PATCH":
             return _accepted(call, session, {"Range": progress(session.offset), "Docker-Upload-UUID": session.id})
         await asyncio.to_thread(sessions.commit, session, digest)

@@ -169,13 +169,12 @@ async def _delete(call: Call) -> web.Response:
 
 
 async def _read_document(call: Call) -> bytes:
+    limit = min(call.service.config.limits.manifest or DOCUMENT_LIMIT, DOCUMENT_LIMIT)
     document = bytearray()
     async for data in receive(call.request, call.service.stall):
         document += data
-        if len(document) > DOCUMENT_LIMIT:
-            raise RegistryError(
-                "MANIFEST_INVALID", message=f"manifest is larger than {DOCUMENT_LIMIT} bytes", status=413
-            )
+        if len(document) > limit:
+            raise RegistryError("MANIFEST_INVALID", message=f"manifest is larger than {limit} bytes", status=413)
     return bytes(document)
 
 

@@ -148,8 +148,8 @@ async def _run(config: Config, connections: Connections, service: Service) -> No
     collection = config.storage.maintenance.garbagecollection
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(service.notifier.run())]
-        if collection.enabled:
-            tasks.append(group.create_task(service.storage.collector.run(seconds(collection.interval))))
+        rounds = service.storage.collector.run(seconds(collection.interval), garbage=collection.enabled)
+        tasks.append(group.create_task(rounds))
         await stop.wait()
         server.close()
         for task in tasks:

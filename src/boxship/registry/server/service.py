@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import sys
 from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput, SystemFailure
@@ -20,7 +21,7 @@ from boxship.registry.server.proxy import Proxy
 from boxship.registry.server.repositories import Repositories
 from boxship.registry.server.rules import Rule, Rules
 from boxship.registry.server.tokens import Issuer, Verifier, load_keys
-from boxship.registry.server.uploads import Uploads
+from boxship.registry.server.uploads import Limits, Uploads
 
 LONGEST = 86400.0  # seconds; a limit that is switched off is this
 
@@ -72,7 +73,12 @@ def open_storage(config: Config) -> Storage:
         os.close(lock_fd)
         raise
     blobs = Blobs(os.path.join(root, "blobs"), database)
-    uploads = Uploads(os.path.join(root, "uploads"), blobs)
+    limits = config.limits
+    uploads = Uploads(
+        os.path.join(root, "uploads"),
+        blobs,
+        Limits(limits.blob or sys.maxsize, limits.uploads or sys.maxsize, limits.useruploads or sys.maxsize),
+    )
     repositories = Repositories(database)
     collector = Collector(database, repositories, blobs, uploads, policy_of(config))
     return Storage(database, blobs, uploads, repositories, collector, lock_fd)

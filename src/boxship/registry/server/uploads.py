@@ -12,6 +12,8 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -35,18 +37,27 @@ class _Record(msgspec.Struct, frozen=True):
     algorithm: str
 
 
+class Limits(NamedTuple):
+    """What uploads may cost."""
+
+    blob: int = sys.maxsize  # bytes
+    uploads: int = sys.maxsize  # under way at a time
+    user: int = sys.maxsize  # of these, of one user
+
+
 class Listed(NamedTuple):
     """A session as the collector sees it."""
 
     id: str
     repository: str
+    owner: str
     idle: float  # seconds since anything happened
 
 
 class Session:
     """One upload; ``offset`` bytes have arrived. Use it while holding ``lock``."""
 
-    def __init__(self, id: str, path: str, record: _Record, offset: int) -> None:
+    def __init__(self, id: str, path: str, record: _Record, offset: int, limit: int) -> None:
         self.id = id
         self.repository = record.repository
         self.owner = record.owner
@@ -56,15 +67,18 @@ class Session:
         self.path = path
         self.data = os.path.join(path, "data")
         self.algorithm = record.algorithm
+        self._limit = limit  # bytes
         self._hash = hashlib.new(record.algorithm) if offset == 0 else None  # None: read again at the end
 
     async def append(self, body: AsyncIterator[bytes], size: int | None) -> None:
         """Add what ``body`` brings; a client that breaks off leaves what has arrived.
 
-        ``size`` is what was announced; RegistryError SIZE_INVALID when it is something else, and then the session is back
-        where it was. A full disk ends the session.
+        ``size`` is what was announced; RegistryError SIZE_INVALID when it is something else or too much, and then the
+        session is back where it was. A full disk ends the session.
         """
         before = self.offset
+        if size is not None and before + size > self._limit:
+            raise self._too_large()
         pieces = aiter(body)
         broken: Exception | None = None
         fd = await asyncio.to_thread(os.open, self.data, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -81,6 +95,9 @@ class Session:
                 buffer += data
                 if size is not None and self.offset - before + len(buffer) > size:
                     break
+                if self.offset + len(buffer) > self._limit:
+                    await asyncio.to_thread(self._back_to, fd, before)
+                    raise self._too_large()
                 if len(buffer) >= PIECE:
                     await asyncio.to_thread(self._write, fd, buffer)
                     buffer = bytearray()
@@ -118,6 +135,9 @@ class Session:
         self.ended = True
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def _too_large(self) -> RegistryError:
+        return RegistryError("SIZE_INVALID", message=f"blob is larger than {self._limit} bytes", status=413)
+
     def _write(self, fd: int, data: bytearray) -> None:
         if self._hash is not None:
             self._hash.update(data)
@@ -140,15 +160,23 @@ class Session:
 class Uploads:
     """All sessions below ``root``."""
 
-    def __init__(self, root: str, blobs: Blobs) -> None:
+    def __init__(self, root: str, blobs: Blobs, limits: Limits) -> None:
         self._root = root
         self._blobs = blobs
+        self._limits = limits
         self._sessions: dict[str, Session] = {}
         os.makedirs(root, 0o700, exist_ok=True)
+        self._owners = {listed.id: listed.owner for listed in self.listing()}  # of all that are under way
+        self._counting = threading.Lock()
 
     def start(self, repository: str, owner: str, algorithm: str = "sha256") -> Session:
-        """Begin an upload. Raises RegistryError when the disk is full."""
+        """Begin an upload. Raises RegistryError when the disk is full, TOOMANYREQUESTS when many are under way."""
         id = os.urandom(16).hex()
+        with self._counting:
+            owners = list(self._owners.values())
+            if len(owners) >= self._limits.uploads or owners.count(owner) >= self._limits.user:
+                raise RegistryError("TOOMANYREQUESTS", message="too many uploads are under way")
+            self._owners[id] = owner
         path = os.path.join(self._root, id)
         record = _Record(repository, owner, algorithm)
         try:
@@ -159,11 +187,11 @@ class Uploads:
                 file.write(msgspec.json.encode(record))
         except OSError as exc:
             shutil.rmtree(path, ignore_errors=True)
+            del self._owners[id]
             if exc.errno in FULL:
                 raise storage_full() from exc
             raise
-        session = Session(id, path, record, 0)
-        self._sessions[id] = session
+        session = self._sessions[id] = Session(id, path, record, 0, self._limits.blob)
         return session
 
     def find(self, id: str, repository: str, owner: str) -> Session:
@@ -172,6 +200,14 @@ class Uploads:
         if session is None or session.ended or session.repository != repository or session.owner != owner:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN")
         return session
+
+    async def append(self, session: Session, body: AsyncIterator[bytes], size: int | None) -> None:
+        """Add what ``body`` brings; see :meth:`Session.append`."""
+        try:
+            await session.append(body, size)
+        finally:
+            if session.ended:
+                self.cancel(session)
 
     def commit(self, session: Session, digest: str) -> None:
         """Make the session's bytes a blob of its repository; it ends, also when the digest is wrong."""
@@ -189,6 +225,7 @@ class Uploads:
         """End a session and remove what it holds."""
         session.discard()
         self._sessions.pop(session.id, None)
+        self._owners.pop(session.id, None)
 
     def listing(self) -> list[Listed]:
         """Return all sessions, also those of earlier runs."""
@@ -198,7 +235,7 @@ class Uploads:
             idle = _idle(path)
             if idle is not None:
                 record = _read_record(path)
-                found.append(Listed(id, record.repository if record else "", idle))
+                found.append(Listed(id, record.repository if record else "", record.owner if record else "", idle))
         return found
 
     async def expire(self, age: float) -> int:
@@ -212,6 +249,7 @@ class Uploads:
                 self.cancel(session)
             else:
                 shutil.rmtree(os.path.join(self._root, listed.id), ignore_errors=True)
+                self._owners.pop(listed.id, None)
             count += 1
         return count
 
@@ -225,7 +263,7 @@ class Uploads:
             offset = os.stat(os.path.join(path, "data")).st_size
         except OSError:
             return None
-        return self._sessions.setdefault(id, Session(id, path, record, offset))
+        return self._sessions.setdefault(id, Session(id, path, record, offset, self._limits.blob))
 
 
 def _idle(path: str) -> float | None:
