@@ -396,8 +396,10 @@ class Builds(Protocol):
     async def abandon(self, step: str, *, keep: bool) -> None:
         """Let the build of a stopped step fail, ``keep`` its container. Raises NotFound, Conflict."""
 
-    async def prune(self, *, all: bool, keep_storage: int, filters: Filters) -> dict[str, Any]:
-        """Delete what the build cache holds, down to ``keep_storage`` bytes; return POST /build/prune's answer."""
+    async def prune(
+        self, *, all: bool, reserved: int, max_used: int, min_free: int, filters: Filters
+    ) -> dict[str, Any]:
+        """Delete what the build cache holds, as far as the bounds (bytes, 0: none) ask for; return POST /build/prune's answer."""
 
 
 class Disk(Protocol):

@@ -103,10 +103,14 @@ class BuildRoutes:
 
     async def prune(self, call: Call) -> web.StreamResponse:
         """POST /build/prune."""
-        keep = call.integer("reserved-space") or call.integer("keep-storage") or 0
-        return answers.document(
-            await self._builds.prune(all=call.flag("all"), keep_storage=keep, filters=call.filters())
+        pruned = await self._builds.prune(
+            all=call.flag("all"),
+            reserved=call.integer("reserved-space") or call.integer("keep-storage") or 0,
+            max_used=call.integer("max-used-space") or 0,
+            min_free=call.integer("min-free-space") or 0,
+            filters=call.filters(),
         )
+        return answers.document(pruned)
 
 
 def parse(call: Call) -> BuildOptions:

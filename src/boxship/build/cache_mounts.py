@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 import msgspec
 
 from boxship.base import clock
+from boxship.base.ids import new_id
 from boxship.base.whole import in_thread
 from boxship.snapshots import tree
 from boxship.store import Store, Transaction
@@ -42,6 +44,7 @@ class CacheMounts:
         os.makedirs(self._root, 0o700, exist_ok=True)
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}  # directories in use
+        self._guard = threading.Lock()  # of the users, and of directories that go
 
     @contextlib.asynccontextmanager
     async def use(
@@ -50,18 +53,20 @@ class CacheMounts:
         """Give the directory for the time of the ``with``; ``seed`` fills a new one, ``owner`` is the host's uid and gid."""
         async with self._turn(name) if sharing == "locked" else contextlib.nullcontext():
             number = 0
-            while sharing == "private" and self._users.get(_id(name, number)):
-                number += 1
-            id = _id(name, number)
-            self._users[id] = self._users.get(id, 0) + 1
+            with self._guard:
+                while sharing == "private" and self._users.get(_id(name, number)):
+                    number += 1
+                id = _id(name, number)
+                self._users[id] = self._users.get(id, 0) + 1
             try:
                 async with self._turn(f"make {id}"):
                     path = await in_thread(partial(self._ensure, name, number, mode, owner, seed))
                 yield path
             finally:
-                self._users[id] -= 1
-                if not self._users[id]:
-                    del self._users[id]
+                with self._guard:
+                    self._users[id] -= 1
+                    if not self._users[id]:
+                        del self._users[id]
 
     def all(self) -> list[tuple[str, CacheMount, int, bool]]:
         """Return id, row, bytes and whether it is in use of all directories; blocks."""
@@ -90,11 +95,18 @@ class CacheMounts:
             document = transaction.get(MOUNT, _id(name, 0))
         return 0 if document is None else decode_mount(document).uses
 
-    def remove(self, id: str) -> None:
-        """Remove a directory that is not in use; blocks."""
+    def remove(self, id: str) -> bool:
+        """Remove a directory unless a step uses it; return whether it went. Blocks."""
+        gone = f"{new_id()}.gone"
         with tree.opened(tree.open_root(self._root)) as fd:
-            tree.remove(fd, id)
-        self._store.write_now(lambda t: t.delete(MOUNT, id))
+            with self._guard:  # a step that comes now makes a new one
+                if self._users.get(id):
+                    return False
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(id, gone, src_dir_fd=fd, dst_dir_fd=fd)
+                self._store.write_now(lambda t: t.delete(MOUNT, id))
+            tree.remove(fd, gone)
+        return True
 
     def clear_leftovers(self) -> None:
         """Remove directories without a row; once, at the start."""

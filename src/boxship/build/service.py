@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ class BuildService:
         identity: IdentityMapping | None,
         emit: Emit,
         entitlements: Offered,
-        keep_storage: int = usage.KEEP_STORAGE,
+        limits: Sequence[usage.Choice],
     ) -> None:
         self.images = images
         self.runner = runner
@@ -82,8 +83,8 @@ class BuildService:
         )
         self.stopped = StoppedSteps()
         self._store = store
-        self._keep_storage = keep_storage
-        self._collecting: asyncio.Task[tuple[list[str], int]] | None = None
+        self.limits = limits  # what goes after each build, rule by rule
+        self._collecting: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
 
     def clear(self) -> None:
@@ -182,9 +183,11 @@ class BuildService:
         """Return an OCI layout with results and cache mounts, as a tar in pieces. Raises NotFound before the first one."""
         return await self.exporter.archive(wanted)
 
-    async def prune(self, *, all: bool, keep_storage: int, filters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    async def prune(
+        self, *, all: bool, reserved: int, max_used: int, min_free: int, filters: Mapping[str, Sequence[str]]
+    ) -> dict[str, Any]:
         """Delete cache records and cache mounts (POST /build/prune). Raises InvalidInput for an unknown filter."""
-        chosen = usage.Choice.parse(filters, all=all, keep_storage=keep_storage)
+        chosen = usage.Choice.parse(filters, all=all, reserved=reserved, max_used=max_used, min_free=min_free)
         deleted, freed = await asyncio.to_thread(self._prune, chosen)
         self.emit("builder", "prune", "", {"reclaimed": str(freed)})
         return {"CachesDeleted": deleted or None, "SpaceReclaimed": freed}
@@ -202,24 +205,26 @@ class BuildService:
             await asyncio.gather(self._collecting, return_exceptions=True)
 
     def collect_later(self) -> None:
-        """Bring the cache within its bound, in the background: measuring it takes a while."""
-        if self._collecting is None or self._collecting.done():
-            choice = usage.Choice(all=True, keep_storage=self._keep_storage)
-            self._collecting = asyncio.get_running_loop().create_task(asyncio.to_thread(self._prune, choice))
+        """Bring the cache within its bounds, in the background: measuring it takes a while."""
+        if self.limits and (self._collecting is None or self._collecting.done()):
+            self._collecting = asyncio.get_running_loop().create_task(asyncio.to_thread(self._collect, self.limits))
             self._collecting.add_done_callback(_log_failure)
 
+    def _collect(self, limits: Sequence[usage.Choice]) -> None:
+        for choice in limits:
+            self._prune(choice)
+
     def _prune(self, choice: usage.Choice) -> tuple[list[str], int]:
-        chosen = usage.choose(choice, usage.rows(self.cache, self.caches, self._store))
+        disk = os.statvfs(self.scratch.root)
+        chosen = usage.choose(choice, usage.rows(self.cache, self.caches, self._store), disk.f_bavail * disk.f_frsize)
         if not chosen:
             return [], 0
         before = self.images.layers.disk_usage()
         self.images.layers.drop(self.cache.forget(row.id for row in chosen if not row.is_mount))
         freed = max(0, before - self.images.layers.disk_usage())
-        for row in chosen:
-            if row.is_mount:
-                self.caches.remove(row.id)
-                freed += row.item.size
-        return [row.item.id for row in chosen], freed
+        kept = [row for row in chosen if row.is_mount and not self.caches.remove(row.id)]
+        freed += sum(row.item.size for row in chosen if row.is_mount and row not in kept)
+        return [row.item.id for row in chosen if row not in kept], freed
 
     async def _events(
         self, options: BuildOptions, context: AsyncIterator[bytes], auths: str | None
@@ -239,7 +244,7 @@ class BuildService:
             await asyncio.shield(asyncio.gather(task, return_exceptions=True))
 
 
-def _log_failure(collecting: asyncio.Task[tuple[list[str], int]]) -> None:
+def _log_failure(collecting: asyncio.Task[None]) -> None:
     if not collecting.cancelled() and collecting.exception() is not None:
         log.error("the build cache could not be brought within its bound", exc_info=collecting.exception())
 

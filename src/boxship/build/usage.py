@@ -23,15 +23,19 @@ _FILTERS = frozenset(("id", "type", "inuse", "shared", "private", "until", "unus
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What to delete: of those that the filters fit, the ones used longest ago until ``keep_storage`` bytes are left."""
+    """What to delete: of those that the filters fit, the ones used longest ago until no bound is broken; without one all."""
 
     all: bool = False  # also what images share
-    keep_storage: int = 0
+    reserved: int = 0  # bytes that the cache may always have
+    max_used: int = 0  # bytes that it may have at most
+    min_free: int = 0  # bytes that shall be free on the disk
     filters: dict[str, list[str]] = {}
     unused_ns: int = 0
 
     @classmethod
-    def parse(cls, filters: Mapping[str, Sequence[str]], *, all: bool, keep_storage: int) -> Choice:
+    def parse(
+        cls, filters: Mapping[str, Sequence[str]], *, all: bool, reserved: int = 0, max_used: int = 0, min_free: int = 0
+    ) -> Choice:
         """Read what a client wants. Raises InvalidInput."""
         for name in filters:
             if name not in _FILTERS:
@@ -39,10 +43,24 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
         unused = [*filters.get("until", ()), *filters.get("unused-for", ())]
         return cls(
             all=all,
-            keep_storage=keep_storage,
+            reserved=reserved,
+            max_used=max_used,
+            min_free=min_free,
             filters={name: list(values) for name, values in filters.items()},
             unused_ns=max((_duration(text) for text in unused), default=0),
         )
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether something is to be left."""
+        return bool(self.reserved or self.max_used or self.min_free)
+
+    def keeps(self, total: int, free: int) -> int:
+        """Return how many bytes are left of ``total`` when ``free`` are free on the disk; 0 without a bound."""
+        keep = self.max_used or (total if self.min_free else 0)
+        if self.min_free > free:
+            keep = min(keep, total - (self.min_free - free))
+        return max(keep, self.reserved)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +70,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     used_ns: int
     is_mount: bool
     item: BuildCacheItem
+    layers: tuple[str, ...] = ()  # chain IDs that it keeps, bottom first
 
 
 def rows(cache: Cache, caches: CacheMounts, store: Store) -> list[Row]:
@@ -63,6 +82,7 @@ def rows(cache: Cache, caches: CacheMounts, store: Store) -> list[Row]:
             id=id,
             used_ns=record.used_ns,
             is_mount=False,
+            layers=record.layers,
             item=BuildCacheItem(
                 id=id[:25],
                 description=record.description,
@@ -95,13 +115,24 @@ def rows(cache: Cache, caches: CacheMounts, store: Store) -> list[Row]:
     ]
 
 
-def choose(choice: Choice, found: Sequence[Row]) -> list[Row]:
-    """Return what goes, the one used longest ago first (pure but for the clock)."""
+def choose(choice: Choice, found: Sequence[Row], free: int) -> list[Row]:
+    """Return what goes, the one used longest ago first (pure but for the clock); ``free`` are the disk's free bytes.
+
+    A layer comes free when nothing on top of it is left, so it is as young as the youngest of that, and goes after it.
+    """
     now_ns = clock.now_ns()
     left = sum(row.item.size for row in found if not row.item.shared)
+    keep = choice.keeps(left, free)
     chosen = []
-    for row in sorted(found, key=lambda row: row.used_ns):
-        if choice.keep_storage and left <= choice.keep_storage:
+    newest: dict[str, int] = {}
+    for row in found:
+        newest |= {layer: max(row.used_ns, newest.get(layer, 0)) for layer in row.layers}
+
+    def age(row: Row) -> tuple[int, int]:
+        return newest[row.layers[-1]] if row.layers else row.used_ns, -len(row.layers)
+
+    for row in sorted(found, key=age):
+        if choice.is_bounded and left <= keep:
             break
         if row.item.in_use or now_ns - row.used_ns < choice.unused_ns or not _fits(row, choice):
             continue
@@ -118,7 +149,7 @@ def lost(cache: Cache, store: Store) -> list[str]:
 
 def _fits(row: Row, choice: Choice) -> bool:
     item, filters = row.item, choice.filters
-    if item.shared and not choice.all and not choice.keep_storage:
+    if item.shared and not choice.all and not choice.is_bounded:
         return False
     wanted = filters.get("id", [])
     if wanted and not any(row.id.startswith(id) for id in wanted):

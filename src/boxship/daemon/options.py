@@ -295,7 +295,7 @@ OPTIONS: tuple[Option, ...] = (
     _same("log-driver", STRING, "Default driver for container logs"),
     _same("log-format", STRING, 'Set the logging format ("text"|"json")'),
     _same("log-level", STRING, 'Set the logging level ("debug"|"info"|"warn"|"error"|"fatal")', "l"),
-    Option(None, "builder", "builder", Document(), ""),
+    Option(None, "builder", "builder", Document(), "", reload=True),
     Option(None, "image-gc", "image_gc", Document(), "", reload=True),
     Option("log-opt", "log-opts", "log_opts", MAP, "Default log driver options for containers"),
     _same("max-concurrent-downloads", INT, "Set the max concurrent downloads", reload=True),

@@ -16,7 +16,7 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
-from boxship.build import entitlements
+from boxship.build import entitlements, limits
 from boxship.build.service import BuildService
 from boxship.content import ContentStore
 from boxship.daemon import inspection
@@ -134,8 +134,10 @@ class Services:
     async def reload(self, config: DaemonConfig) -> None:
         """Take over what SIGHUP may change, and say so. Raises SystemFailure and changes nothing for what is not there."""
         policy = collection.parse(config.image_gc)
+        offered, bounds = entitlements.offered(config.builder), limits.parse(config.builder)
         self._registries.reload(config)
         self._collector.policy = policy
+        self.builds.entitlements, self.builds.limits = offered, bounds
         self._settings.take_over(engine_settings(config))
         attributes = {
             "name": os.uname().nodename,
@@ -333,6 +335,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         identity=identity,
         emit=events.emit,
         entitlements=entitlements.offered(config.builder),
+        limits=limits.parse(config.builder),
     )
     await asyncio.to_thread(builds.clear)
     health.resume(index)

@@ -22,12 +22,12 @@ ROWS = [_row("new", 30, 10), _row("old", 10, 10), _row("shared", 5, 10, shared=T
 
 
 def _chosen(choice: Choice) -> list[str]:
-    return [row.id for row in choose(choice, ROWS)]
+    return [row.id for row in choose(choice, ROWS, 100)]
 
 
 def test_the_oldest_go_until_the_rest_fits() -> None:
-    assert _chosen(Choice(keep_storage=25, all=True)) == ["shared", "old"]
-    assert _chosen(Choice(keep_storage=1000)) == []
+    assert _chosen(Choice(reserved=25, all=True)) == ["shared", "old"]
+    assert _chosen(Choice(reserved=1000)) == []
 
 
 def test_what_images_share_goes_with_all_only_and_what_is_in_use_never() -> None:
@@ -35,16 +35,26 @@ def test_what_images_share_goes_with_all_only_and_what_is_in_use_never() -> None
     assert _chosen(Choice(all=True)) == ["shared", "old", "new"]
 
 
+def test_what_lies_on_a_layer_goes_before_it() -> None:
+    def row(id: str, used_ns: int, *layers: str) -> Row:
+        return msgspec.structs.replace(_row(id, used_ns, 10), layers=layers)
+
+    found = [row("low", 1, "a"), row("middle", 2, "a", "b"), row("high", 3, "a", "b", "c"), row("beside", 2, "x")]
+
+    assert [each.id for each in choose(Choice(), found, 0)] == ["beside", "high", "middle", "low"]
+    assert [each.id for each in choose(Choice(max_used=20), found, 0)] == ["beside", "high"]
+
+
 def test_filters_choose() -> None:
-    assert _chosen(Choice.parse({"id": ["ol"]}, all=False, keep_storage=0)) == ["old"]
-    assert _chosen(Choice.parse({"description": ["RUN n"]}, all=False, keep_storage=0)) == ["new"]
-    assert _chosen(Choice.parse({"type": ["exec.cachemount"]}, all=True, keep_storage=0)) == []
+    assert _chosen(Choice.parse({"id": ["ol"]}, all=False)) == ["old"]
+    assert _chosen(Choice.parse({"description": ["RUN n"]}, all=False)) == ["new"]
+    assert _chosen(Choice.parse({"type": ["exec.cachemount"]}, all=True)) == []
 
 
 @pytest.mark.parametrize("filters", [{"nope": ["x"]}, {"until": ["yesterday"]}, {"until": [""]}])
 def test_wrong_filters_are_refused(filters: dict[str, list[str]]) -> None:
     with pytest.raises(InvalidInput):
-        Choice.parse(filters, all=False, keep_storage=0)
+        Choice.parse(filters, all=False)
 
 
 def _config(*steps: str) -> ImageConfig:

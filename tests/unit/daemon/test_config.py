@@ -285,7 +285,7 @@ def test_a_reload_that_fails_says_why(tmp_path):
 
 def test_reloadable_keys_are_those_of_docker_and_our_own():
     assert {option.key for option in OPTIONS if option.reload} == {
-        "debug", "default-runtime", "features", "image-gc", "insecure-registries", "labels", "live-restore",
+        "builder", "debug", "default-runtime", "features", "image-gc", "insecure-registries", "labels", "live-restore",
         "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "registry-mirror-rules", "registry-mirrors",
         "runtimes", "shutdown-timeout",
     }  # fmt: skip

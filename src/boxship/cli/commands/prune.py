@@ -9,12 +9,17 @@ from boxship.client.engine import filters_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from boxship.cli.command import Session
     from boxship.cli.flags import Values
 
     Filters = dict[str, list[str]]
+
+
+_BOUNDS = ("keep-storage", "max-used-space", "min-free-space", "reserved-space")
+_UNBOUNDED: Mapping[str, int] = {}
 
 
 def _filter(example: str) -> Flag:
@@ -119,18 +124,17 @@ def cache(session: Session, values: Values) -> int:
     everything = values.is_set("all")
     warned = "all build cache" if everything else "all dangling build cache"
     if values.is_set("force") or session.confirm(f"WARNING! This will remove {warned}."):
-        keep = values.number("keep-storage")
-        _finish(session, prune_cache(session, values.filters(), everything=everything, keep=keep))
+        bounds = {name: values.number(name) for name in _BOUNDS if values.number(name)}
+        _finish(session, prune_cache(session, values.filters(), everything=everything, bounds=bounds))
     return 0
 
 
-def prune_cache(session: Session, filters: Filters, *, everything: bool, keep: int = 0) -> int:
-    """Remove records of the build cache, print their ids and return the bytes that came free; ``keep`` bytes stay."""
+def prune_cache(session: Session, filters: Filters, *, everything: bool, bounds: Mapping[str, int] = _UNBOUNDED) -> int:
+    """Remove records of the build cache, print their ids and return the bytes that came free; ``bounds`` by flag."""
     query: dict[str, object] = {"filters": filters_text(filters)} if filters else {}
     if everything:
         query["all"] = True
-    if keep:
-        query["keep-storage"] = keep
+    query |= bounds
     answer = session.engine.json("POST", "/build/prune", query) or {}
     _print_list(session, "Deleted build cache objects", answer.get("CachesDeleted"))
     return int(answer.get("SpaceReclaimed") or 0)
@@ -179,6 +183,9 @@ COMMANDS = {
             _filter("until=24h"),
             FORCE,
             Flag("keep-storage", "bytes", "Amount of disk space to keep for cache", check=parse_size),
+            Flag("max-used-space", "bytes", "Maximum amount of disk space allowed to keep for cache", check=parse_size),
+            Flag("min-free-space", "bytes", "Target amount of free disk space after pruning", check=parse_size),
+            Flag("reserved-space", "bytes", "Amount of disk space always allowed to keep for cache", check=parse_size),
         ),
     ),
     "container prune": Command("[OPTIONS]", containers, (UNTIL, FORCE)),
