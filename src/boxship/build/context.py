@@ -52,7 +52,9 @@ async def open_context(
         if is_git(options.remote):
             async for _ in body:
                 pass  # empty: the client may keep the connection
-            files = await stack.enter_async_context(sources.checkout(git(options.remote), scratch))
+            files = await stack.enter_async_context(
+                sources.checkout(git(options.remote), scratch, options.ssh.get("default", ""))
+            )
         else:
             archive = Archive(scratch.space())
             stack.callback(archive.close)

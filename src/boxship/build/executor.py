@@ -80,7 +80,9 @@ class Executor:
     async def source(self, source: Download | Git, vertex: Vertex) -> Tree:
         """Fetch a file or a repository."""
         self._session.report(Started(time_ns=time.time_ns(), vertex=vertex.id))
-        opened = await self._undo.enter_async_context(sources.fetch(source, self._session.scratch))
+        opened = await self._undo.enter_async_context(
+            sources.fetch(source, self._session.scratch, self._session.options.ssh.get("default", ""))
+        )
         self._session.fetched[vertex.id] = await in_thread(lambda: materials.of_source(opened))
         return opened
 

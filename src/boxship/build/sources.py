@@ -1,15 +1,19 @@
 """Sources from elsewhere: files by URL and git repositories, for ADD and for whole contexts.
 
 ``git`` runs as a program: no protocol but http, https, git and ssh, no configuration of this host, no hooks, no prompts, no
-word of the user's in the place of an option. What it fetched is read by descriptor as any other hostile tree.
+word of the user's in the place of an option. What it fetched is read by descriptor as any other hostile tree. ``ssh`` has no key
+and no configuration of this host either: only the agent that the build was given. A host that the system's list of hosts does not know is
+believed at its first connection, as BuildKit does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
+import shlex
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -39,6 +43,7 @@ _GIT = (
     "-c", "core.symlinks=true",
     "-c", "credential.helper=",
 )  # fmt: skip
+_SSH = ("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "IdentityFile=none", "-o", "StrictHostKeyChecking=accept-new")
 
 
 class Checkout(Directory):
@@ -49,9 +54,12 @@ class Checkout(Directory):
         self.commit = commit
 
 
-def fetch(source: Download | Git, scratch: Scratch) -> AbstractAsyncContextManager[Archive | Checkout]:
-    """Give the files of a source for the time of the ``async with``. Raises SystemFailure, InvalidInput, NotSupported."""
-    return download(source, scratch) if isinstance(source, Download) else checkout(source, scratch)
+def fetch(source: Download | Git, scratch: Scratch, agent: str = "") -> AbstractAsyncContextManager[Archive | Checkout]:
+    """Give the files of a source for the time of the ``async with``; ``agent`` is the socket of one for ssh.
+
+    Raises SystemFailure, InvalidInput, NotSupported.
+    """
+    return download(source, scratch) if isinstance(source, Download) else checkout(source, scratch, agent)
 
 
 @contextlib.asynccontextmanager
@@ -108,12 +116,12 @@ def _time_ns(text: str) -> int:
 
 
 @contextlib.asynccontextmanager
-async def checkout(source: Git, scratch: Scratch) -> AsyncIterator[Checkout]:
-    """Give the files of a repository at a branch, tag or commit."""
+async def checkout(source: Git, scratch: Scratch, agent: str = "") -> AsyncIterator[Checkout]:
+    """Give the files of a repository at a branch, tag or commit; ``agent`` is the socket of one for ssh."""
     place = scratch.place()
     try:
         await in_thread(lambda: os.mkdir(place, 0o700))
-        commit = await _clone(source, place)
+        commit = await _clone(source, place, agent)
         with contextlib.ExitStack() as stack:
             root_fd = tree.open_root(os.path.join(place, "checkout"))
             stack.callback(os.close, root_fd)
@@ -139,7 +147,7 @@ def _inside(root_fd: int, directory: str) -> int:
         raise InvalidInput(f"error setting target path: {directory}: {os.strerror(exc.errno or 0).lower()}") from exc
 
 
-async def _clone(source: Git, place: str) -> str:
+async def _clone(source: Git, place: str, agent: str) -> str:
     """Check the repository out below ``place``; return the commit."""
     if not _GIT_URL.fullmatch(source.url):
         raise InvalidInput(f"invalid git URL {source.url!r}")
@@ -148,26 +156,27 @@ async def _clone(source: Git, place: str) -> str:
     if ".." in source.directory.split("/"):
         raise InvalidInput(f"invalid git directory {source.directory!r}")
     target = os.path.join(place, "checkout")
-    await _git(place, "init", "--quiet", "--template=", "--", target)
-    await _git(place, "-C", target, "remote", "add", "--", "origin", source.url)
+    git = functools.partial(_run_git, place, agent)
+    await git("init", "--quiet", "--template=", "--", target)
+    await git("-C", target, "remote", "add", "--", "origin", source.url)
     wanted = source.ref or "HEAD"
     try:
-        await _git(place, "-C", target, "fetch", "--quiet", "--depth=1", "origin", "--", wanted)
+        await git("-C", target, "fetch", "--quiet", "--depth=1", "origin", "--", wanted)
         commit = "FETCH_HEAD"
     except SystemFailure:  # a server that gives no single commits
-        await _git(place, "-C", target, "fetch", "--quiet", "--tags", "origin")
+        await git("-C", target, "fetch", "--quiet", "--tags", "origin")
         commit = wanted if re.fullmatch("[0-9a-f]{7,64}", wanted) else f"origin/{wanted}"
-    await _git(place, "-C", target, "checkout", "--quiet", "--detach", commit, "--")
-    found = (await _git(place, "-C", target, "rev-parse", "HEAD")).strip()
+    await git("-C", target, "checkout", "--quiet", "--detach", commit, "--")
+    found = (await git("-C", target, "rev-parse", "HEAD")).strip()
     if not found.startswith(source.checksum):
         raise InvalidInput(f"expected checksum to match {source.checksum}, got {found}")
     submodules = ("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     if os.path.isfile(os.path.join(target, ".gitmodules")):
-        await _git(place, "-C", target, *submodules)
+        await git("-C", target, *submodules)
     return found
 
 
-async def _git(place: str, *words: str) -> str:
+async def _run_git(place: str, agent: str, *words: str) -> str:
     program = shutil.which("git")
     if program is None:
         raise NotSupported("git repositories need the program git on the daemon's host")
@@ -177,7 +186,8 @@ async def _git(place: str, *words: str) -> str:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "/bin/false",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
+        "GIT_SSH_COMMAND": " ".join((*_SSH, "-o", shlex.quote(f"UserKnownHostsFile={place}/known_hosts"))),
+        **({"SSH_AUTH_SOCK": agent} if agent else {}),
         **{name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ},
     }
     process = await asyncio.create_subprocess_exec(

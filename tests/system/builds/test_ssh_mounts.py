@@ -121,6 +121,13 @@ def test_a_private_repository_is_cloned(
     assert done.returncode == 0, done.stderr
     assert " private\n" in done.stderr
 
+    text = f"FROM {openssh}\nADD ssh://root@127.0.0.1:2222{repository} /added\nRUN cat /added/file\n"
+    done = _build(engine, tmp_path, text, "--ssh", f"default={server.root}/user")
+    assert done.returncode == 0, done.stderr
+    assert " private\n" in done.stderr
+    alone = _build(engine, tmp_path, text)
+    assert alone.returncode == 1 and "Permission denied (" in alone.stderr
+
 
 def test_an_agent_only_lists_and_signs(engine: Engine, openssh: str, agent: str, tmp_path: Path) -> None:
     text = f"FROM {openssh}\nRUN --mount=type=ssh ssh-add -D; ssh-add -x < /dev/null; ssh-add -l\n"
