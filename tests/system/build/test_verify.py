@@ -159,8 +159,8 @@ def test_errors_are_those_of_inspect_and_build(engine: Engine, project: Path) ->
 
 @pytest.mark.row("BLD-31")
 def test_two_machines_give_the_same_digests(engine: Engine, tmp_path: Path) -> None:
-    """Another data root, umask, time zone, locale, order of files, place of the context, and a Dockerfile from outside."""
-    other = Engine()
+    """Other data root, storage driver, umask, time zone, locale, order of files and place of the context; a Dockerfile from outside."""
+    other = Engine(options=["--storage-driver=vfs"])
     other.wrapper = ["sh", "-c", 'umask 0077; exec "$@"', "sh"]
     other.environment = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "LANG": "C"}
     here, there = make(tmp_path / "here"), make(tmp_path / "quite/another/place", NAMES[::-1])
