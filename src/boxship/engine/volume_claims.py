@@ -60,11 +60,11 @@ class VolumeClaims:
         ]
 
     async def undo(self) -> None:
-        """Give everything back; a volume that was made for this container goes."""
+        """Give everything back; a volume that was made for this container goes, unless a plugin may have had it before."""
         for name in self._claimed:
             with contextlib.suppress(BoxshipError):
                 await self._volumes.unuse(name, self._container_id)
-                if name in self.fresh:
+                if name in self.fresh and self._drivers[name] == LOCAL:
                     await self._volumes.remove(name, force=True)
 
 

@@ -15,7 +15,7 @@ from boxship.spec.boxship.volume_history import VolumeChange, VolumeSnapshot, Vo
 from boxship.spec.docker.volume import Volume, VolumeCreate
 from boxship.volumes import archive, copyup, resizing, snapshots, tree
 from boxship.volumes import options as driver_options
-from boxship.volumes.rows import KIND
+from boxship.volumes.rows import KIND, LOCAL
 from boxship.volumes.service import Emit, VolumeService
 
 T = TypeVar("T")
@@ -151,8 +151,8 @@ class VolumeHistory:
 
         All of it is there afterwards, or nothing.
         """
-        is_new = volume not in {each.name for each in await self._volumes.list({})}
-        made = await self._volumes.create(VolumeCreate(name=volume))
+        is_new = volume not in self._volumes.names()
+        made = await self._volumes.create(VolumeCreate(name=volume, driver=LOCAL))
         unpacking = self._unpack(source)
 
         def work(fd: int) -> None:
@@ -186,11 +186,13 @@ class VolumeHistory:
         A failure leaves no new volume.
         """
         source = await self._volumes.inspect(volume)
-        if new in {each.name for each in await self._volumes.list({})}:
+        if new in self._volumes.names():
             raise Conflict(f"clone {volume}: a volume named {new} exists")
         bound = {key: text for key, text in (source.options or {}).items() if key in ("size", "backing")}
         mounted = (source.options or {}).get("type")
-        request = VolumeCreate(name=new, labels=source.labels, driver_opts=None if mounted else bound or None)
+        request = VolumeCreate(
+            name=new, driver=LOCAL, labels=source.labels, driver_opts=None if mounted else bound or None
+        )
         made = await self._volumes.create(request)
 
         def copy(source_fd: int) -> None:

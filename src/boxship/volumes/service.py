@@ -251,7 +251,7 @@ class VolumeService:
         Raises NotFound; Conflict when one runs; NotSupported for a volume of a plugin.
         """
         with self._store.read() as tx:
-            _local(rows.existing(tx, name), "has no snapshots")
+            _local(rows.existing(tx, name), "is not kept here")
         if self._holders[name] and not running:
             holders = ", ".join(self.holders(name))
             raise Conflict(f"volume {name} is in use by running containers - [{holders}]: stop them first")

@@ -97,6 +97,33 @@ def test_whoever_names_no_driver_gets_the_volume_that_a_plugin_has(cli: CLI, plu
     assert plugin.volumes == {}
 
 
+def test_a_create_that_fails_leaves_what_the_plugin_had(engine: Engine, plugin: VolumePlugin) -> None:
+    plugin.on_create({"Name": "theirs"})
+    failed = engine.docker(
+        *("create", "--volume-driver", "sample", "-v", "theirs:/a", "-v", "fresh:/b", "-v", "/x:/a", "busybox"),
+        check=False,
+    )
+    assert "Duplicate mount point: /a" in failed.stderr
+    assert sorted(plugin.volumes) == ["fresh", "theirs"]
+    assert "in use" not in engine.docker("volume", "rm", "fresh").stderr
+
+
+def test_running_containers_get_and_lose_volumes_of_plugins(engine: Engine, plugin: VolumePlugin) -> None:
+    engine.docker("volume", "create", "-d", "sample", "data")
+    engine.docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "scratch")
+    one = engine.docker("run", "-d", "busybox", "sleep", "999").stdout.strip()
+    engine.boxship("update", "--mount-add", "data:/d", "--mount-add", "scratch:/s", one)
+    assert plugin.mounts["data"] == {one}
+    engine.docker("exec", one, "sh", "-c", "echo live > /d/f")
+    assert (plugin.home / "data/f").read_text() == "live\n"
+    assert "tmpfs" in engine.docker("exec", one, "grep", " /s ", "/proc/mounts").stdout
+    engine.boxship("update", "--mount-rm", "/d", "--mount-rm", "/s", one)
+    until(lambda: unmounted(plugin, "data"))
+    until(lambda: "volumes/scratch/_data" not in Path("/proc/self/mountinfo").read_text())
+    engine.docker("rm", "-f", one)
+    engine.docker("volume", "rm", "scratch")
+
+
 def test_an_empty_volume_of_a_plugin_gets_what_the_image_has(engine: Engine, plugin: VolumePlugin) -> None:
     engine.docker("create", "--volume-driver", "sample", "-v", "filled:/bin", "busybox", "true")
     until(lambda: unmounted(plugin, "filled"))
@@ -198,8 +225,14 @@ def test_prune_and_snapshots_keep_away_from_plugins(engine: Engine, plugin: Volu
     engine.docker("volume", "prune", "-af")
     assert "data" in plugin.volumes
     assert "data" not in engine.docker("system", "df", "-v").stdout
-    refused = engine.boxship("volume", "snapshot", "data", check=False)
-    assert "it belongs to the driver sample" in refused.stderr
+    for words in ("snapshot data", "export data", "update --size 1g data", "clone data d2", "rename data d2"):
+        refused = engine.boxship("volume", *words.split(), check=False)
+        assert "it belongs to the driver sample" in refused.stderr
+    engine.docker("volume", "create", "source")
+    assert engine.boxship("volume", "clone", "source", "data", check=False).returncode == 1
+    assert engine.boxship("volume", "import", "data", "/dev/null", check=False).returncode == 1
+    engine.docker("volume", "rm", "source")
+    assert (list(plugin.volumes), "VolumeDriver.Remove" in plugin.names()) == (["data"], False)
     assert engine.boxship("system", "fsck").stdout == "nothing is wrong\n"
 
 
