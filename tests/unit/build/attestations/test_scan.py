@@ -107,6 +107,7 @@ def test_there_is_an_end_to_packages(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(found.packages) == 3 and found.skipped == ["all packages after the first 3"]
 
 
+@pytest.mark.filterwarnings("ignore")  # of the checker's own libraries
 def test_the_rules_of_spdx_are_kept(tmp_path: Path) -> None:
     pytest.importorskip("spdx_tools", reason="spdx-tools is not installed")
     from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
