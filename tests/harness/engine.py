@@ -97,7 +97,7 @@ class Engine:
         if wait:
             self.wait_ready()
 
-    def wait_ready(self, seconds: float = 30) -> None:
+    def wait_ready(self, seconds: float = 90) -> None:
         """Wait until the API answers; fail with the daemon's log when it ended."""
         assert self.process is not None
         until = time.monotonic() + seconds
