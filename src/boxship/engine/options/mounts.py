@@ -20,6 +20,13 @@ PROPAGATIONS = frozenset(["private", "rprivate", "shared", "rshared", "slave", "
 _MODES = (
     frozenset(["ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", "rbind", "bind"]) | PROPAGATIONS
 )
+_FOREIGN = {
+    "bind": ("volume_options", "tmpfs_options", "image_options"),
+    "volume": ("bind_options", "image_options"),
+    "tmpfs": ("bind_options", "image_options"),
+    "image": ("bind_options", "volume_options", "tmpfs_options"),
+}  # documents of options that are for mounts of other types
+_TMPFS_FLAGS = ("exec", "noexec")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 
@@ -195,6 +202,9 @@ async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | Non
     if not wanted.target:
         raise InvalidInput(f"{where}: field Target must not be empty")
     target = _target(wanted.target, wanted.target)
+    for field in _FOREIGN.get(wanted.type, ()):
+        if getattr(wanted, field) is not None:
+            raise InvalidInput(f"{where}: field {field.title().replace('_', '')} must not be specified")
     match wanted.type:
         case "bind":
             if not wanted.source:
@@ -225,6 +235,9 @@ async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | Non
             options = wanted.volume_options or {}
             driver = str((options.get("DriverConfig") or {}).get("Name") or "")
             subpath = _subpath(options, where)
+            for field, value in (("ReadOnly mode", wanted.read_only), ("Subpath", subpath)):
+                if value and not wanted.source:
+                    raise InvalidInput(f"{where}: must not set {field} when using anonymous volumes")
             name = wanted.source or new_id()
             directory = await volumes.ensure(
                 name,
@@ -270,9 +283,19 @@ async def _mount(wanted: Mount, volumes: VolumeSource, images: ImageSource | Non
             options = wanted.tmpfs_options or {}
             flags = [f"size={options['SizeBytes']}"] if options.get("SizeBytes") else []
             flags += [f"mode={options['Mode']:o}"] if options.get("Mode") else []
+            flags += [_tmpfs_flag(each, where) for each in options.get("Options") or []]
             return ResolvedMount(type="tmpfs", source="", target=target, options=flags, read_only=wanted.read_only)
         case _:
             raise InvalidInput(f'invalid mount config for type "{wanted.type}": mount type unknown: {wanted.type}')
+
+
+def _tmpfs_flag(option: list[str], where: str) -> str:
+    """Return one of the options of a tmpfs that are lists: of one word, or of a name and a value, of which there is none."""
+    if len(option) != 1:
+        raise InvalidInput(f"{where}: invalid option array length")
+    if option[0] not in _TMPFS_FLAGS:
+        raise InvalidInput(f"{where}: invalid option: {option[0]!r}".replace("'", '"'))
+    return option[0]
 
 
 def _subpath(options: Mapping[str, object], where: str) -> str:

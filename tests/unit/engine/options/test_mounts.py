@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from boxship.base.errors import DeadlineExceeded, InvalidInput, SystemFailure
-from boxship.engine.model import ResolvedMount
+from boxship.engine.model import IdMap, ResolvedMount
 from boxship.engine.options import mounts
 from boxship.spec.docker.container import HostConfig, Mount
 
@@ -99,3 +99,36 @@ def test_a_look_at_sources_that_nobody_answers_is_given_up(monkeypatch: pytest.M
 def test_tmpfs_keeps_its_options() -> None:
     found = resolve(tmpfs={"/run": "size=1m,mode=700"})
     assert found["/run"].options == ["size=1m", "mode=700"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"type": "bind", "source": "/a", "volume_options": {}}, "field VolumeOptions must not be specified"),
+        ({"type": "volume", "bind_options": {}}, "field BindOptions must not be specified"),
+        ({"type": "tmpfs", "image_options": {}}, "field ImageOptions must not be specified"),
+        ({"type": "image", "source": "a", "tmpfs_options": {}}, "field TmpfsOptions must not be specified"),
+        ({"type": "image"}, "field Source must not be empty"),
+        ({"type": "volume", "read_only": True}, "must not set ReadOnly mode when using anonymous volumes"),
+        ({"type": "volume", "volume_options": {"Subpath": "x"}}, "must not set Subpath when using anonymous volumes"),
+        ({"type": "tmpfs", "tmpfs_options": {"Options": [["suid"]]}}, 'invalid option: "suid"'),
+        ({"type": "tmpfs", "tmpfs_options": {"Options": [["a", "b", "c"]]}}, "invalid option array length"),
+    ],
+)
+def test_options_of_other_types_are_refused(fields: dict[str, object], text: str) -> None:
+    with pytest.raises(InvalidInput, match=f'invalid mount config for type "{fields["type"]}": .*{text}'):
+        resolve(mounts=[Mount(target="/t", **fields)])
+
+
+def test_a_tmpfs_may_have_programs_and_a_mount_other_owners() -> None:
+    found = resolve(
+        mounts=[
+            Mount(type="tmpfs", target="/t", tmpfs_options={"Options": [["exec"]], "Mode": 0o1700, "SizeBytes": 4096}),
+            Mount(type="bind", source="/a", target="/a", bind_options={"IDMap": "uids=1-2-3#9-9-1"}),
+        ],
+        binds=["/b:/b:ro,idmap", "/c:/c"],
+    )
+    assert found["/t"].options == ["size=4096", "mode=1700", "exec"]
+    assert found["/a"].idmap == IdMap(uids=[(1, 2, 3), (9, 9, 1)])
+    assert found["/b"].idmap == IdMap()
+    assert found["/c"].idmap is None

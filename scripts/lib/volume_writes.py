@@ -1,0 +1,76 @@
+"""Times of writes inside containers: to a file that the image has, to new files, on each kind of place."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from harness.engine import Engine
+from harness.images import import_busybox
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- written by scripts/volume-writes --write -->", "<!-- end -->"
+TIMES = 5
+BIG = 256  # MiB of a file in the image
+FILES = 2000
+PLACES = {
+    "writable layer": (),
+    "volume": ("-v", "{name}:/data"),
+    "volume, idmap": ("-v", "{name}:/data:idmap"),
+    "volume in an image file": ("--mount", "source={name},target=/data,volume-opt=size=1g,volume-opt=backing=image"),
+}
+WORKS = {
+    f"one byte added to a file of {BIG} MiB that the image has": "echo >> /data/big",
+    f"{FILES} new files": f"n=0; while [ $n -lt {FILES} ]; do echo $n > /data/$n; n=$((n+1)); done",
+    "64 MiB written and synced": "dd if=/dev/zero of=/data/new bs=1M count=64 conv=fsync",
+}
+
+
+def seconds(engine: Engine, number: int, place: tuple[str, ...], work: str) -> float:
+    """Return how long one piece of work takes in a new container that runs already, with a new volume."""
+    name = f"bench{number}"
+    engine.docker("run", "-d", "--name", name, *(word.format(name=name) for word in place), "big", "sleep", "999")
+    begun = time.perf_counter()
+    engine.docker("exec", name, "sh", "-c", work)
+    taken = time.perf_counter() - begun
+    engine.docker("rm", "-f", "-v", name)
+    engine.docker("volume", "prune", "-af")
+    return taken
+
+
+def main() -> None:
+    engine = Engine()
+    try:
+        engine.start()
+        import_busybox(engine)
+        make = f"mkdir /data; dd if=/dev/urandom of=/data/big bs=1M count={BIG}"
+        engine.docker("run", "--name", "made", "busybox", "sh", "-c", make)
+        engine.docker("commit", "made", "big")
+        engine.docker("rm", "made")
+        lines = ["| | " + " | ".join(PLACES) + " |", "|---" * (len(PLACES) + 1) + "|"]
+        number = 0
+        for words, work in WORKS.items():
+            taken: dict[str, list[float]] = {name: [] for name in PLACES}
+            for _ in range(TIMES):
+                for name, place in PLACES.items():
+                    number += 1
+                    taken[name].append(seconds(engine, number, place, work))
+            medians = (f"{statistics.median(each) * 1000:.0f} ms" for each in taken.values())
+            lines.append(f"| {words} | " + " | ".join(medians) + " |")
+    finally:
+        engine.close()
+    table = "\n".join(
+        [*lines, "", f"Medians of {TIMES} containers each, in turn, with the start of `docker exec` in it."]
+    )
+    print(table)
+    if "--write" in sys.argv:
+        page = ROOT / "docs/volumes.md"
+        pattern = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
+        page.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{table}\n\n{END}", page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
