@@ -298,10 +298,10 @@ class Job:
         return True
 
     def _cache_from(self) -> list[Image]:
-        """Return the images of ``--cache-from`` that are here; others cannot serve, as in Docker."""
+        """Return the images of ``--cache-from`` that are here; others, and what is no name, cannot serve, as in Docker."""
         found = []
         for reference in self._options.cache_from:
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound, InvalidInput):
                 found.append(self._images.resolve(reference))
         return found
 

@@ -274,6 +274,38 @@ def test_a_target_that_cannot_be_had_fails_the_build_unless_it_says_otherwise(
     assert ignored.image and ignored.warnings[0].startswith("cache export: localhost:1/cache:x: ")
 
 
+def test_a_registry_that_lost_a_layer_costs_a_step(
+    engine: Engine, other: Engine, registry: RegistryServer, base: str, tmp_path: Path
+) -> None:
+    context = _context(tmp_path / "c", f"FROM {base}\nCOPY f /lost\n")
+    place = base.replace("/base", "/cache:lost")
+    before = {path for path in (registry.root / "blobs").glob("*/*/*") if path.is_file()}
+    _build(engine, context, "--cache-to", place)
+    for blob in {path for path in (registry.root / "blobs").glob("*/*/*") if path.is_file()} - before:
+        if blob.read_bytes()[:1] != b"{":
+            blob.write_bytes(bytes(blob.stat().st_size))
+
+    built = _build(other, context, "--cache-from", place)
+
+    assert built.made == 1 and len(built.warnings) == 1 and f"registry {place}" in built.warnings[0]
+    assert other.docker("run", "--rm", built.image, "cat", "/lost").stdout == "file\n"
+
+
+def test_what_is_no_name_is_passed_over_by_the_classic_api(engine: Engine, base: str, tmp_path: Path) -> None:
+    context = _context(tmp_path / "c", f"FROM {base}\nCOPY f /classic\n")
+
+    done = subprocess.run(
+        [*engine.namespace.prefix(), "docker", "build", "--cache-from", "type=registry,ref=x", context],
+        env={**engine.client_environment(), "DOCKER_BUILDKIT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0 and "Successfully built" in done.stdout, done.stderr
+
+
 def _damaged(data: bytes, damage: str) -> bytes:
     match damage:
         case "shorter":
