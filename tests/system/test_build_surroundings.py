@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -217,3 +218,20 @@ def test_a_context_may_be_a_directory_of_a_repository(engine: Engine, repository
     assert "/f" not in remote(f"{repository}#nothing") and "Successfully" not in remote(f"{repository}#other:../..")
     assert "Dockerfile\nf\n" in added.stdout, added.stderr
     assert not list((engine.data_root / "build/scratch").iterdir())
+
+
+def test_provenance_names_the_commit_of_a_repository(engine: Engine, repository: str) -> None:
+    listed = subprocess.run(
+        [*engine.namespace.prefix(), "git", "ls-remote", repository, "refs/heads/other"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    remote, asked = quote(f"{repository}#other:sub", safe=""), quote(json.dumps({"provenance": {}}), safe="")
+    engine.api("POST", f"/build?remote={remote}&attestations={asked}&t=from-git")
+    _, (row,) = engine.api("GET", "/images/from-git/attestations?statement=1")
+    definition = row["Statement"]["predicate"]["buildDefinition"]
+    source = {"uri": f"{repository}#other:sub", "digest": {"sha1": listed.stdout.split()[0]}}
+    assert definition["externalParameters"]["configSource"] == {**source, "path": "Dockerfile"}
+    assert source in definition["resolvedDependencies"]
+    assert not [row for row in definition["resolvedDependencies"] if row["uri"] == "local:context"]

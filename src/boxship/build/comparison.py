@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from boxship.base.errors import NotFound
-from boxship.images.layers import LayerStore
+from boxship.images.layers import LayerStore, failures
 from boxship.images.model import Image
 from boxship.snapshots import tree
 from boxship.snapshots.tar_writer import is_portable
@@ -45,7 +45,8 @@ def compare(layers: LayerStore, first: Image, second: Image) -> Comparison:
     with layers.addition() as addition:
         if not all(map(addition.reuse, (*first.layers, *second.layers))):
             raise NotFound("the image was removed meanwhile")
-        differences = [*_layers(layers, first, second)]
+        with failures():
+            differences = [*_layers(layers, first, second)]
     for difference in differences:
         if difference.aspect != "mtime":
             return Comparison(identical=False, difference=difference)

@@ -19,7 +19,7 @@ from boxship.base import clock
 from boxship.base.errors import InvalidInput
 from boxship.build.assembly import StepImage
 from boxship.images import piped
-from boxship.images.layers import Addition, LayerStore
+from boxship.images.layers import Addition, LayerStore, failures
 from boxship.images.model import LayerRow
 from boxship.images.streams import Pieces
 from boxship.linux import fs
@@ -51,12 +51,14 @@ def squash(
     if len(base.layers) >= LAYER_LIMIT:
         raise InvalidInput("max depth exceeded")
     parent = base.layers[-1] if base.layers else ""
-    touched = _touched(layers, rows)
+    with failures():
+        touched = _touched(layers, rows)
 
     def write(out: Writable) -> None:
         _write(layers, out, image.layers[-1] if image.layers else "", parent, touched)
 
-    chain_id = piped.layer(addition, parent, write)
+    with failures():
+        chain_id = piped.layer(addition, parent, write)
     known = len(base.config.history or ())
     history = [
         entry if number < known else msgspec.structs.replace(entry, empty_layer=True)

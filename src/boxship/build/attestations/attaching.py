@@ -19,7 +19,7 @@ from boxship.build.graph import Graph
 from boxship.build.plan import Plan
 from boxship.images import platform as platforms
 from boxship.images.indexes import Member, Origin
-from boxship.images.layers import LEASE, LayerStore
+from boxship.images.layers import LEASE, LayerStore, failures
 from boxship.images.model import Image, LayerRow
 from boxship.images.reference import Reference
 from boxship.spec.oci import DOCUMENT_LIMIT, Platform
@@ -90,8 +90,9 @@ def attach(layers: LayerStore, subject: Subject, wanted: Wanted, facts: Facts | 
     attestation, config = storage.attestation(statements)
     index, entries = storage.index(made, platform, attestation)
     beside = [config, *(blob for _, blob in statements)]
-    for blob in (made, attestation, *beside, index):
-        layers.content.add(blob.data, blob.media_type, lease=LEASE)
+    with failures():
+        for blob in (made, attestation, *beside, index):
+            layers.content.add(blob.data, blob.media_type, lease=LEASE)
     members = (
         Member(manifest=made.digest, image=image.id, platform=platform),
         Member(manifest=attestation.digest, blobs=tuple(dict.fromkeys(blob.digest for blob in beside))),
@@ -113,5 +114,5 @@ def look(layers: LayerStore, top: str) -> Contents:
     """Return which packages are in the root filesystem of a chain ID, which the caller holds. Blocks."""
     if not top:
         return Contents(Distribution(), [], [])
-    with layers.snapshotter.view(top) as root_fd:
+    with failures(), layers.snapshotter.view(top) as root_fd:
         return scan.contents(root_fd)
