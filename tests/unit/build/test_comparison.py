@@ -91,3 +91,14 @@ def test_a_directory_that_is_gone_is_told_with_all_that_was_in_it_and_the_rest_i
         ("d/sub", "missing"),
         ("link", "missing"),
     ]
+
+
+def test_attributes_of_the_image_count_and_those_of_the_host_do_not(tmp_path: Path) -> None:
+    def change(root: Path) -> None:
+        try:
+            os.setxattr(root / "a", "user.mine", b"\x01\x02")
+        except OSError as exc:
+            pytest.skip(f"no attributes of users here: {exc}")
+        os.setxattr(root / "d", "user.overlay.opaque", b"y")
+
+    assert found(tmp_path, change) == [Found("a", "xattr user.mine", "(none)", "0102")]
