@@ -75,7 +75,7 @@ class CacheMounts:
         return [(id, row, self._usage(id), id in self._users) for id, row in rows]
 
     def has(self, name: str) -> bool:
-        """Return whether there is a directory for steps that share it."""
+        """Return whether there is a directory for steps that share it; blocks."""
         return os.path.isdir(os.path.join(self._root, _id(name, 0)))
 
     @contextlib.asynccontextmanager
@@ -85,9 +85,8 @@ class CacheMounts:
         Steps that take turns wait meanwhile; for others see :meth:`uses`.
         """
         async with self._turn(name):
-            yield (
-                None if self._users.get(_id(name, 0)) or not self.has(name) else os.path.join(self._root, _id(name, 0))
-            )
+            here = not self._users.get(_id(name, 0)) and await in_thread(partial(self.has, name))
+            yield os.path.join(self._root, _id(name, 0)) if here else None
 
     def uses(self, name: str) -> int:
         """Return how many steps have used the directory; blocks."""

@@ -114,7 +114,7 @@ class Mounts:
         mode, owner = 0o755 if mount.mode is None else mount.mode, self._owner(mount)
         async with contextlib.AsyncExitStack() as stack:
             imported = None
-            if imports is not None and not self._caches.has(name):
+            if imports is not None and not await in_thread(lambda: self._caches.has(name)):
                 imported = await stack.enter_async_context(imports.archive(name))
             using = self._caches.use(name, mount.sharing, mode=mode, owner=owner, seed=seed)
             path = await stack.enter_async_context(using)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.engine import Engine
+from harness.registry import PeerRegistry
 from harness.registry_server import RegistryServer
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
@@ -272,6 +273,40 @@ def test_a_target_that_cannot_be_had_fails_the_build_unless_it_says_otherwise(
     assert failed.returncode == 1 and "localhost:1" in failed.stderr
     assert engine.docker("image", "inspect", "kept").returncode == 0
     assert ignored.image and ignored.warnings[0].startswith("cache export: localhost:1/cache:x: ")
+
+
+def test_layers_come_when_a_step_needs_them(engine: Engine, other: Engine, base: str, tmp_path: Path) -> None:
+    context = _context(tmp_path / "c", f"FROM {base}\nCOPY f /first\nCOPY g /second\n")
+    (tmp_path / "c/g").write_text("second\n")
+    directory = tmp_path / "cache"
+    _build(engine, context, "--cache-to", f"type=registry,ref={base.replace('/base', '/cache:lazy')}")
+    _build(engine, context, "--cache-to", f"type=local,dest={directory}")
+    manifest = json.loads((directory / "index.json").read_text())["manifests"][0]["digest"]
+    layers = json.loads((directory / "blobs" / manifest.replace(":", "/")).read_text())["layers"]
+    (tmp_path / "c/g").write_text("changed\n")
+
+    built = _build(other, context, "--cache-from", base.replace("/base", "/cache:lazy"))
+
+    here = [(other.data_root / "content/blobs" / layer["digest"].replace(":", "/")).exists() for layer in layers]
+    assert built.made == 1 and len(built.cached) == 1
+    assert here == [True, False]
+
+
+def test_a_docker_registry_takes_caches_and_gives_them_back(
+    engine: Engine, other: Engine, base: str, tmp_path: Path
+) -> None:
+    try:
+        peer = PeerRegistry(engine.namespace)
+    except RuntimeError as exc:
+        pytest.skip(str(exc))
+    try:
+        for form in ("mode=max", "image-manifest=false,oci-mediatypes=false"):
+            context = _context(tmp_path / "c", f"FROM {base}\nCOPY f /{form}\n")
+            place = f"{peer.host}/cache:{form.partition('=')[0]}"
+            _build(engine, context, "--cache-to", f"type=registry,ref={place},mounts=true,{form}")
+            assert _build(other, context, "--cache-from", place).cached == [f"registry {place}"]
+    finally:
+        peer.close()
 
 
 def test_a_registry_that_lost_a_layer_costs_a_step(

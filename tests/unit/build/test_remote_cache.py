@@ -251,6 +251,11 @@ def test_files_of_a_mount_come_back_as_they_were(empty: tuple[Path, int], tmp_pa
     os.link(source / "d/.wh.file", source / "second")
     (source / "link").symlink_to("/etc/passwd")
     (source / "d").chmod(0o750)
+    attributes = {"user.note": b"\0 1"}
+    try:
+        os.setxattr(source / "d", "user.note", attributes["user.note"])
+    except OSError:
+        attributes = {}  # this filesystem has none
     os.utime(source / "second", ns=(1, 1_234_567_891_123_456_789))
     packed = io.BytesIO()
     with tree.opened(tree.open_root(str(source))) as fd:
@@ -263,6 +268,7 @@ def test_files_of_a_mount_come_back_as_they_were(empty: tuple[Path, int], tmp_pa
     assert (found / "d/.wh.file").read_text() == "no whiteout"
     assert (found / "second").stat().st_mtime_ns == 1_234_567_891_123_456_789
     assert (found / "second").stat().st_ino == (found / "d/.wh.file").stat().st_ino
+    assert {name: os.getxattr(found / "d", name) for name in os.listxattr(found / "d")} == attributes
     assert os.readlink(found / "link") == "/etc/passwd" and oct((found / "d").stat().st_mode) == "0o40750"
 
 

@@ -11,7 +11,7 @@ from boxship.snapshots.compression import Decompressed, GzipWriter
 from boxship.snapshots.tar_reader import Entry, Limits, Readable, TarReader
 from boxship.snapshots.tar_writer import TarWriter, Writable
 
-LARGEST = 64 * 1024**3  # bytes that an archive may unpack to
+LARGEST = 16 * 1024**3  # bytes of an archive, and of what it unpacks to
 _LIMITS = Limits(entries=2_000_000)
 
 

@@ -163,7 +163,7 @@ class Exporter:
             for name in names:
                 async with self._mounts.still(name) as path:
                     if path is None:
-                        if self._mounts.has(name):
+                        if await in_thread(partial(self._mounts.has, name)):
                             warn(f"cache mount {name} is in use")
                         continue
                     blob = await in_thread(partial(self._archived, name, path, wanted.mounts_limit, warn))

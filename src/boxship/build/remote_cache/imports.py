@@ -17,6 +17,7 @@ from boxship.build.files import Archive, Tree
 from boxship.build.files.node import clean
 from boxship.build.keys import Key
 from boxship.build.progress import AnyEvent, Ended, Started, Transfer, Warned
+from boxship.build.remote_cache import archives
 from boxship.build.remote_cache.offer import NOTHING, Offer, Offered
 from boxship.build.remote_cache.sources import ImageSource, LayoutSource, RegistrySource, Source, layer_of
 from boxship.build.results import Result
@@ -69,6 +70,8 @@ class Imports:
                 blob = (await asyncio.shield(loading)).mounts.get(name)
                 if blob is not None and found is None:
                     try:
+                        if blob.size > archives.LARGEST:
+                            raise InvalidInput(f"the archive has {blob.size} bytes, more than {archives.LARGEST}")
                         found = await stack.enter_async_context(source.archive(blob))
                     except BoxshipError as exc:
                         self.warn(f"cache mount {name} of {source.place}: {exc}")
