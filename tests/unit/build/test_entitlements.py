@@ -60,3 +60,8 @@ def test_a_device_that_was_not_allowed_is_refused_by_name() -> None:
     assert devices(Run(args=("a",), devices=("v.w/x",)), one, FOUND) == ["v.w/x=a"]
     with pytest.raises(InvalidInput, match=r"devices v.w/x=b, v.w/x=c are requested by the build but not allowed"):
         devices(Run(args=("a",), devices=("v.w/x=*",)), one, FOUND)
+
+
+def test_a_device_without_a_vendor_is_none() -> None:
+    with pytest.raises(InvalidInput, match='invalid device "thing"'):
+        devices(Run(args=("a",), devices=("thing",)), grant(["device"], Offered()), FOUND)
