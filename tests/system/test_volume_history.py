@@ -91,7 +91,7 @@ def test_a_backup_is_a_tar_that_a_container_brings_back(engine: Engine, tmp_path
         (("clone", "db", "other"), "clone db: a volume named other exists"),
         (("clone", "db", "b@d"), "includes invalid characters"),
         (("rename", "db", "other"), "rename db: a volume named other exists"),
-        (("snapshot", "mounted"), "what is mounted by its options has no snapshots"),
+        (("restore", "mounted", "none"), "nothing can be restored"),
     ],
 )
 def test_what_cannot_be_is_said(engine: Engine, words: tuple[str, ...], said: str) -> None:

@@ -75,7 +75,8 @@ class VolumeHistory:
                 if holders:  # most is read while they run, so that they are still for what changes meanwhile only
                     known = await self._in_thread(volume, snapshots.gather)
                 async with self._still(holders):
-                    made = await self._in_thread(volume, lambda fd: snapshots.take(fd, name, now, known))
+                    captured = await self._in_thread(volume, lambda fd: snapshots.capture(fd, name, known))
+                made = await self._in_thread(volume, lambda fd: snapshots.finish(fd, name, now, captured))
         self._tell("snapshot", volume, {"snapshot": name})
         return _document(name, made)
 

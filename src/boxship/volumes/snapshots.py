@@ -18,6 +18,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -65,6 +66,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stamp: tuple[int, int] = (0, 0)  # inode, change time: whether a file has to be read again
 
 
+class Captured(NamedTuple):
+    """The entries at one moment, and for files that were not read yet, by path, the name of a clone among the objects."""
+
+    entries: list[Entry]
+    unread: dict[str, str]
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What the list of a snapshot holds."""
 
@@ -86,15 +94,22 @@ def gather(volume_fd: int) -> Mapping[str, Entry]:
         objects_fd = tree.open_directory(_OBJECTS, store_fd)
         try:
             with _data(volume_fd) as data_fd:
-                return {entry.path: entry for entry in _walk(data_fd, objects_fd, before, moving=True)}
+                walked = _walk(data_fd, _Objects(objects_fd), before, moving=True)
+                return {entry.path: entry for entry in walked}
         finally:
             os.close(objects_fd)
 
 
-def take(volume_fd: int, name: str, created_ns: int, known: Mapping[str, Entry] = {}) -> Snapshot:
-    """Make a snapshot; raises FileExistsError, Changed, OSError. A failure leaves no snapshot.
+def take(volume_fd: int, name: str, created_ns: int) -> Snapshot:
+    """Make a snapshot of data that does not change; raises FileExistsError, Changed, OSError. A failure leaves no snapshot."""
+    return finish(volume_fd, name, created_ns, capture(volume_fd, name))
 
-    ``known`` is what :func:`gather` returned just before.
+
+def capture(volume_fd: int, name: str, known: Mapping[str, Entry] = {}) -> Captured:
+    """Do the part of a snapshot for which the data must not change, for :func:`finish`. Raises as :func:`take`.
+
+    ``known`` is what :func:`gather` returned just before. Where blocks can be shared, a file that changed since then costs
+    a clone here, and is read by :func:`finish`; elsewhere it is read here.
     """
     with _opened(volume_fd, make=True) as store_fd:
         if f"{name}{_SUFFIX}" in os.listdir(store_fd):
@@ -103,16 +118,32 @@ def take(volume_fd: int, name: str, created_ns: int, known: Mapping[str, Entry] 
         with _swept_after_failure(store_fd):
             objects_fd = tree.open_directory(_OBJECTS, store_fd)
             try:
+                objects = _Objects(objects_fd, puts_off=True)
                 with _data(volume_fd) as data_fd:
-                    entries = list(_walk(data_fd, objects_fd, before))
-                syncfs(objects_fd)
+                    return Captured(list(_walk(data_fd, objects, before)), objects.unread)
             finally:
                 os.close(objects_fd)
-            failpoints.hit("volume.snapshot.gathered")
-            snapshot = Snapshot(created_ns=created_ns, entries=entries)
-            atomicfile.write_at(store_fd, f"{name}{_SUFFIX}", msgspec.json.encode(snapshot))
-            os.unlink(_TAKING, dir_fd=store_fd)
-        return snapshot
+
+
+def finish(volume_fd: int, name: str, created_ns: int, captured: Captured) -> Snapshot:
+    """Make the snapshot of what was captured; raises OSError. A failure leaves no snapshot."""
+    with _opened(volume_fd) as store_fd, _swept_after_failure(store_fd):
+        objects_fd = tree.open_directory(_OBJECTS, store_fd)
+        try:
+            objects = _Objects(objects_fd)
+            digests = {path: objects.read(clone) for path, clone in captured.unread.items()}
+            syncfs(objects_fd)
+        finally:
+            os.close(objects_fd)
+        entries = [
+            msgspec.structs.replace(each, digest=digests[each.path]) if each.path in digests else each
+            for each in captured.entries
+        ]
+        failpoints.hit("volume.snapshot.gathered")
+        snapshot = Snapshot(created_ns=created_ns, entries=entries)
+        atomicfile.write_at(store_fd, f"{name}{_SUFFIX}", msgspec.json.encode(snapshot))
+        os.unlink(_TAKING, dir_fd=store_fd)
+    return snapshot
 
 
 def names(volume_fd: int) -> list[str]:
@@ -209,7 +240,7 @@ def _differs(before: Entry, now: Entry) -> bool:
 
 
 def _walk(
-    data_fd: int, objects_fd: int | None, before: Mapping[str, Entry], *, moving: bool = False
+    data_fd: int, objects: _Objects | None, before: Mapping[str, Entry], *, moving: bool = False
 ) -> Iterator[Entry]:
     """Yield the entries of a tree, directories before what they hold; contents go to the objects if there is a place.
 
@@ -219,7 +250,7 @@ def _walk(
     waiting = [b""]
     while waiting:
         with _left_out(moving):
-            yield from _directory(data_fd, waiting.pop(), waiting, linked, objects_fd, before, moving=moving)
+            yield from _directory(data_fd, waiting.pop(), waiting, linked, objects, before, moving=moving)
 
 
 def _directory(
@@ -227,7 +258,7 @@ def _directory(
     path: bytes,
     waiting: list[bytes],
     linked: dict[tuple[int, int], str],
-    objects_fd: int | None,
+    objects: _Objects | None,
     before: Mapping[str, Entry],
     *,
     moving: bool,
@@ -251,7 +282,7 @@ def _directory(
                 else:
                     if status.st_nlink > 1:
                         linked[inode] = child.decode("latin-1")
-                    yield _leaf(fd, name, child, status, objects_fd, before)
+                    yield _leaf(fd, name, child, status, objects, before)
     finally:
         os.close(fd)
 
@@ -267,7 +298,7 @@ def _left_out(moving: bool) -> Iterator[None]:
 
 
 def _leaf(
-    dir_fd: int, name: bytes, path: bytes, status: os.stat_result, objects_fd: int | None, before: Mapping[str, Entry]
+    dir_fd: int, name: bytes, path: bytes, status: os.stat_result, objects: _Objects | None, before: Mapping[str, Entry]
 ) -> Entry:
     if stat.S_ISLNK(status.st_mode):
         return _entry(path, status, target=os.readlink(name, dir_fd=dir_fd).decode("latin-1"))
@@ -280,7 +311,7 @@ def _leaf(
         if known is not None and known.digest and known.stamp == _stamp(status) and known.size == status.st_size:
             digest = known.digest
         else:
-            digest = _digest(fd) if objects_fd is None else _store(fd, objects_fd)
+            digest = _digest(fd) if objects is None else objects.keep(fd, path.decode("latin-1"))
             if _stamp(os.fstat(fd)) != _stamp(status):
                 raise Changed(errno.EBUSY, "a file changed while it was read", os.fsdecode(path))
         return _entry(
@@ -301,31 +332,60 @@ def _entry(path: bytes, status: os.stat_result, **more: object) -> Entry:
     return msgspec.convert(fields | more, Entry)
 
 
-def _store(fd: int, objects_fd: int) -> str:
-    """Copy a file's content to the objects, sharing its blocks where the file system can; return its digest."""
-    temporary = f".{os.urandom(8).hex()}"
-    target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=objects_fd)
-    try:
-        digest = _copy(fd, target)
+class _Objects:
+    """The contents of files, in the open directory ``fd``."""
+
+    def __init__(self, fd: int, *, puts_off: bool = False) -> None:
+        """``puts_off``: files are cloned where the file system can, and read later."""
+        self._fd = fd
+        self._puts_off = puts_off
+        self.unread: dict[str, str] = {}
+
+    def keep(self, fd: int, path: str) -> str:
+        """Copy a file's content, sharing its blocks where the file system can; return its digest, "" if it is put off."""
+        temporary = f".{os.urandom(8).hex()}"
+        target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
+        try:
+            if self._puts_off and _clone(fd, target):
+                self.unread[path] = temporary
+                return ""
+            return self._name(temporary, _copy(fd, target))
+        except OSError:
+            os.unlink(temporary, dir_fd=self._fd)
+            raise
+        finally:
+            os.close(target)
+
+    def read(self, temporary: str) -> str:
+        """Give a clone the name of its content, and return the digest."""
+        fd = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+        try:
+            return self._name(temporary, _digest(fd))
+        finally:
+            os.close(fd)
+
+    def _name(self, temporary: str, digest: str) -> str:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(digest[:2], 0o700, dir_fd=objects_fd)
-        os.rename(temporary, f"{digest[:2]}/{digest}", src_dir_fd=objects_fd, dst_dir_fd=objects_fd)
-    except OSError:
-        os.unlink(temporary, dir_fd=objects_fd)
-        raise
-    finally:
-        os.close(target)
-    return digest
+            os.mkdir(digest[:2], 0o700, dir_fd=self._fd)
+        os.rename(temporary, f"{digest[:2]}/{digest}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        return digest
+
+
+def _clone(source: int, target: int) -> bool:
+    """Let an empty file share the blocks of another one; returns False where the file system cannot."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as exc:
+        if exc.errno not in _NO_REFLINK:
+            raise
+        return False
+    return True
 
 
 def _copy(source: int, target: int) -> str:
     """Copy a whole file into an empty one and return the digest of what is there then."""
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
+    if _clone(source, target):
         return _digest(target)
-    except OSError as exc:
-        if exc.errno not in _NO_REFLINK:
-            raise
     digest = hashlib.sha256()
     offset = 0
     while piece := os.pread(source, _CHUNK, offset):
