@@ -56,7 +56,7 @@ class Family(NamedTuple):
 
 
 IPV4 = Family("ip", "ipv4_addr", "127.0.0.0/8", "icmp", ANY)
-IPV6 = Family("ip6", "ipv6_addr", "::1", "ipv6-icmp", ANY_V6)
+IPV6 = Family("ip6", "ipv6_addr", "::1", "icmpv6", ANY_V6)  # a name that nft knows without /etc/protocols
 
 
 class BridgeRules(NamedTuple):
