@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import json
+import socket
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -195,3 +201,40 @@ def test_debugging_needs_a_person(engine: Engine, tmp_path: Path) -> None:
     assert "--debug needs the output of a build" in done.stderr
     assert engine.api("POST", "/boxship/build/stopped/1234/retry")[0] == 404
     assert engine.api("POST", "/boxship/build/stopped/1234/shell")[0] == 404
+
+
+def test_shells_that_are_asked_for_at_once_and_a_decision_meanwhile_leave_nothing(
+    engine: Engine, tmp_path: Path
+) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        text = b"FROM busybox\nRUN --mount=type=bind,target=/context exit 9\n"
+        entry.size = len(text)
+        tar.addfile(entry, io.BytesIO(text))
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(SECONDS)
+    connection.sock.connect(str(engine.socket))
+    try:
+        connection.request("POST", "/boxship/build?debug=1&forcerm=1", archive.getvalue())
+        answer = connection.getresponse()
+
+        def stopped() -> str:
+            while (event := json.loads(answer.readline()))["event"] != "stopped":
+                pass
+            return f"/boxship/build/stopped/{event['container']}"
+
+        for round_ in range(3):
+            step = stopped()
+            with ThreadPoolExecutor(4) as clients:
+                asked = [clients.submit(engine.api, "POST", f"{step}/shell?h=24&w=80") for _ in range(3)]
+                last = round_ == 2
+                decided = clients.submit(engine.api, "POST", f"{step}/{'abandon?rm=1' if last else 'retry'}")
+                assert decided.result()[0] == 204
+                assert {each.result()[0] for each in asked} <= {201, 404, 409}
+        assert json.loads(answer.read().splitlines()[-1])["event"] == "aborted"
+        assert engine.api("POST", f"{step}/retry")[0] == 404
+    finally:
+        connection.close()
+    until(lambda: _left(engine) == [], 30)
