@@ -71,7 +71,7 @@ CAPABILITIES = "grep CapEff /proc/self/status"
 def test_an_insecure_step_is_privileged_when_that_is_allowed(engine: Engine, tmp_path: Path) -> None:
     status = Path("/proc/self/status").read_text()
     every = next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd"))
-    step = f"--security=insecure {CAPABILITIES} && mount -t tmpfs none /mnt && test -e /dev/kmsg && ls /mnt"
+    step = f"--security=insecure {CAPABILITIES} && mount -t tmpfs none /mnt"
     done = _build(engine, tmp_path, f"mkdir /mnt\nRUN {step}", "--allow", "security.insecure")
     assert done.returncode == 0, done.stderr
     assert f"CapEff:\t{every}\n" in done.stderr
