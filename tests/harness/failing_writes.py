@@ -1,7 +1,7 @@
 """A daemon whose writes can be made to fail, one chosen system call at a time, whatever thread or process of it makes it.
 
 Theory of operation. This file is also a program: it installs a seccomp filter that hands every system call which takes room on
-a disk to a listener (SECCOMP_RET_USER_NOTIF), sends the listener to the test over a Unix socket, and executes the daemon. A
+a disk to a listener (SECCOMPRET_USER_NOTIF), sends the listener to the test over a Unix socket, and executes the daemon. A
 thread of the test answers: the call goes on, or, if it is the chosen one among those below the data root, it fails. So what
 SQLite does, and what C and Python do in threads, all counts; nothing is patched.
 """
@@ -36,7 +36,7 @@ _AT_FDCWD = 0xFFFFFF9C
 _CREATING = os.O_CREAT | os.O_TRUNC | 0o20000000  # __O_TMPFILE
 
 # linux/seccomp.h
-_RET_USER_NOTIF = 0x7FC00000
+RET_USER_NOTIF = 0x7FC00000
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RECEIVE = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV
 _ANSWER = struct.Struct("=QqiI")
@@ -200,7 +200,7 @@ def _program() -> bytes:
     numbers = sorted({number for name in _NAMES if (number := _number(name)) >= 0})
     rows = [(_LOAD, 0, 0, 4), (_JUMP_EQUAL, 0, len(numbers) + 1, _ARCHITECTURES[os.uname().machine]), (_LOAD, 0, 0, 0)]
     rows += [(_JUMP_EQUAL, len(numbers) - index, 0, number) for index, number in enumerate(numbers)]
-    rows += [(_RETURN, 0, 0, seccomp.SECCOMP_RET_ALLOW), (_RETURN, 0, 0, _RET_USER_NOTIF)]
+    rows += [(_RETURN, 0, 0, seccomp.SECCOMP_RET_ALLOW), (_RETURN, 0, 0, RET_USER_NOTIF)]
     return b"".join(struct.pack("=HBBI", *row) for row in rows)
 
 

@@ -26,6 +26,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+_SOON = 60  # seconds; only a hang takes longer, on a host with much else to do
 _LISTENING = re.compile(r"listening on (\S+?):(\d+)\b")
 
 
@@ -170,7 +171,7 @@ class RegistryServer:
                 stderr=log,
                 env=environment,
             )
-        until = time.monotonic() + 30
+        until = time.monotonic() + _SOON
         while True:
             text = self.log.read_bytes()[begin:].decode(errors="replace")
             if found := _LISTENING.search(text):
@@ -189,14 +190,14 @@ class RegistryServer:
         """End it as a crash would."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(_SOON)
         self.process = None
 
     def stop(self) -> int:
         """End it cleanly and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
+        code = self.process.wait(_SOON)
         self.process = None
         return code
 
@@ -209,7 +210,7 @@ class RegistryServer:
     def close(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(_SOON)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+from boxship.linux import seccomp
 from harness import hostile
 from harness.engine import Engine
-from harness.failing_writes import FailingWrites
+from harness.failing_writes import RET_USER_NOTIF, FailingWrites
 from harness.images import busybox_tar
 from harness.registry_server import RegistryServer
 from harness.waiting import until
@@ -37,6 +40,8 @@ class WriteFaults:
     """An engine whose writes can fail, with what the operations need. Close it with :meth:`close`."""
 
     def __init__(self) -> None:
+        if not seccomp.action_available(RET_USER_NOTIF):
+            pytest.skip("this kernel hands no system calls to a listener")
         self.engine = Engine()
         self._place = tempfile.TemporaryDirectory(prefix="boxship-writes-")
         self.writes = FailingWrites(self.engine.data_root, Path(self._place.name))

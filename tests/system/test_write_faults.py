@@ -15,7 +15,7 @@ from harness.write_faults import OPERATIONS, WriteFaults
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-_EACH = 4  # writes of an operation, of different kinds
+_EACH = 3  # writes of an operation, of different kinds
 
 
 @pytest.fixture(scope="module")
