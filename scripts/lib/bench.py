@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import build_load
 import copy_load
 import image_load
 import stats_load
@@ -135,6 +136,7 @@ def main() -> None:
     )
     parser.add_argument("--without-copies", action="store_true", help="leave out cp of large trees (some minutes)")
     parser.add_argument("--without-images", action="store_true", help="leave out load, save, push and pull (minutes)")
+    parser.add_argument("--without-builds", action="store_true", help="leave out builds (a quarter of an hour)")
     parser.add_argument("--check", action="store_true", help="fail when a ratio misses its bar")
     options = parser.parse_args()
     try:
@@ -185,6 +187,10 @@ def main() -> None:
         theirs.close()
     if not options.without_images:
         rows += image_load.measure(image_load.TIMES)
+    if not options.without_builds:
+        built, busy = build_load.measure()
+        rows += built
+        print(busy)
     table = render(rows, options.n)
     print(table)
     missed = [row[0] for row in rows if row[4] is not None and row[3] > row[4]]
@@ -208,7 +214,7 @@ def render(rows: list[tuple[str, str, str, float, float | None]], times: int) ->
         [
             *lines,
             "",
-            f"Medians of {times} calls each ({image_load.TIMES} of images), alternating, {time.strftime('%Y-%m-%d')}, {machine}.",
+            f"Medians of {times} calls each ({image_load.TIMES} of images and builds, {build_load.LARGE_TIMES} of the large context), alternating, {time.strftime('%Y-%m-%d')}, {machine}.",
         ]
     )
 
