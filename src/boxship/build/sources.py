@@ -18,7 +18,7 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from email.utils import parsedate_to_datetime
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from boxship.base.errors import InvalidInput, NotSupported, SystemFailure
 from boxship.base.whole import in_thread
@@ -100,12 +100,6 @@ async def read_url(url: str, archive: Archive, name: str, checksum: str = "") ->
             return response.content_type
     except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
         raise SystemFailure(f'Get "{url}": {exc or "timeout"}') from exc
-
-
-def name_of(url: str) -> str:
-    """Return the file name that a URL gives, "" if it gives none."""
-    name = unquote(urlsplit(url).path).rpartition("/")[2]
-    return "" if name in (".", "..") or "\0" in name else name
 
 
 def _time_ns(text: str) -> int:
