@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from harness.accounts import with_accounts
 from harness.engine import Engine
+from harness.images import import_busybox
 from harness.registry import PeerRegistry
 from harness.registry_server import RegistryServer
 
@@ -234,6 +236,32 @@ def test_cache_mounts_travel_with_their_files(engine: Engine, other: Engine, bas
     lines = [line.partition(" ")[2].partition(" ")[2] for line in second.splitlines() if line.startswith("#")]
     assert lines[lines.index("one") :][:5] == ["one", "two", "/k 7:0 710", "/k/d 7:8 2750", "/k/d/.wh.x 0:0 644"]
     assert " one\n" in third and " two\n" in third and " three\n" in third  # the engine's own is not replaced
+
+
+def test_owners_of_cache_mounts_are_the_containers_own_in_another_user_namespace(
+    engine: Engine, tmp_path: Path
+) -> None:
+    if not Path("/etc/subuid").exists() or not Path("/etc/subgid").exists():
+        pytest.skip("the host has no /etc/subuid that could be covered")
+    directory, first = tmp_path / "cache", 300_000
+    context = _context(tmp_path / "c", MOUNT.format(base="busybox", id="mapped", line="one"))
+    _build(engine, context, "--cache-to", f"type=local,dest={directory},mounts=true")
+    remapped = Engine(options=["--userns-remap=default"], namespace=engine.namespace)
+    remapped.wrapper = with_accounts(remapped.root / "etc", first=first)
+    try:
+        remapped.start()
+        import_busybox(remapped)
+        context = _context(tmp_path / "c", MOUNT.format(base="busybox", id="mapped", line="two"))
+        said = remapped.boxship(
+            "build", "--progress=plain", "--cache-from", f"type=local,src={directory}", context
+        ).stderr
+        (mount,) = remapped.data_root.glob("**/build/caches/*")
+        owners = [(path.stat().st_uid - first, path.stat().st_gid - first) for path in (mount / "d", mount / "d/.wh.x")]
+    finally:
+        remapped.close()
+
+    assert " one\n" in said and " two\n" in said and " /k/d 7:8 2750\n" in said, said
+    assert owners == [(7, 8), (0, 0)]
 
 
 def test_cache_mounts_stay_unless_asked_for_and_when_they_are_too_large(

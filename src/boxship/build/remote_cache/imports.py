@@ -32,7 +32,7 @@ from boxship.snapshots.tar_reader import Readable
 from boxship.spec.boxship.build_cache import CacheImport
 from boxship.spec.oci.config import LAYER_LIMIT
 
-_LONGEST = 120.0  # seconds that a source may take to say what it has
+_LONGEST = 60.0  # seconds that a source may take to say what it has
 
 Report = Callable[[AnyEvent], None]
 
