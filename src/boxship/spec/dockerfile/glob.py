@@ -37,6 +37,8 @@ class Glob:
         size = position = 0
         while (start := starts.find("1", position)) >= 0 and size <= limit:
             end = self._end(text, start)
+            if end == start == position and pieces:  # nothing, right behind a match, is no other one
+                break
             pieces += [text[position:start], replacement]
             size += len(pieces[-1]) + len(pieces[-2])
             position = end

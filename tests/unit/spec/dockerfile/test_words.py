@@ -1,5 +1,9 @@
 """Variables in words: every form of the Dockerfile reference, and what strangers may write."""
 
+import random
+import shutil
+import subprocess
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,3 +95,23 @@ def test_any_word_is_expanded_or_refused(text: str, value: str) -> None:
         expand(text, {"x": value, "a": value})
     except InvalidInput as exc:
         assert str(exc).startswith("failed to process ")
+
+
+def test_patterns_match_as_in_a_shell() -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    chance = random.Random(5)  # the same words in each run
+    words: list[tuple[str, str]] = []
+    for number in range(600):
+        form = ("#", "##", "%", "%%", "/", "//")[number % 6]
+        characters = "ab." if "/" in form else "ab./"
+        value = "".join(chance.choices(characters, k=chance.randint(1, 8)))
+        pattern = "".join(chance.choices(f"{characters}*?", k=chance.randint(1, 4)))
+        words.append((value, f"${{v{form}{pattern}{'/<>' if '/' in form else ''}}}"))
+    script = "\n".join(f"v='{value}'; printf '%s\\n' \"{word}\"" for value, word in words)
+
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\n")
+
+    assert [(value, word, expand(word, {"v": value})) for value, word in words] == [
+        (value, word, shell) for (value, word), shell in zip(words, said, strict=False)
+    ]
