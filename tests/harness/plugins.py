@@ -67,6 +67,7 @@ class Plugin:
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
+            request_queue_size = 2  # a small one, so that many calls at once meet a full one
 
             def handle_error(self, request: object, client_address: object) -> None:
                 pass  # a client that gave up

@@ -86,7 +86,7 @@ def test_an_option_that_nothing_follows_is_named_in_the_log(strict: Engine) -> N
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--authorization-plugin=guard", "authorization plugins are not supported: guard"),
+        ("--authorization-plugin=guard", 'plugin "guard" not found'),
         ("--storage-opt=overlay2.color=red", "overlay2: unknown option overlay2.color"),
         ("--seccomp-profile=/nonexistent", "opening seccomp profile (/nonexistent) failed"),
     ],
@@ -101,6 +101,7 @@ def test_what_cannot_be_had_keeps_the_daemon_from_starting(tmp_path: Path, optio
             *DAEMON,
             f"--config-file={tmp_path}/daemon.json",
             option,
+            "--plugin-wait=0",
             *places,
             "-H",
             f"unix://{tmp_path}/s",

@@ -24,7 +24,7 @@ MAX_JSON = 16 * 1024 * 1024  # bytes of a JSON body
 class Call:
     """A request with its route, version and parameters."""
 
-    __slots__ = ("headers", "params", "query", "request", "route", "version")
+    __slots__ = ("headers", "kept", "params", "query", "request", "route", "version")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Call:
         self.params = params  # of the path, decoded
         self.query = fields
         self.headers = headers  # that every answer carries
+        self.kept: bytes | None = None  # the body, where somebody has read it already
 
     def text(self, name: str, default: str = "") -> str:
         """Return the first value of a query field."""
@@ -74,6 +75,8 @@ class Call:
 
     async def body(self, limit: int) -> bytes:
         """Return the whole body. Raises InvalidInput above ``limit`` bytes, ClientGone when the client leaves before its end."""
+        if self.kept is not None and len(self.kept) <= limit:
+            return self.kept
         length = self.request.content_length or 0
         received = bytearray()
         if length <= limit:

@@ -20,7 +20,8 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from boxship import __version__
-from boxship.api import query, versions
+from boxship.api import authorization, query, versions
+from boxship.api.authorization import Authorizer
 from boxship.api.call import Call
 from boxship.api.errors import answer_of, error_response
 from boxship.api.versions import ApiVersion
@@ -87,7 +88,10 @@ _PLACEHOLDER = re.compile(r"\{(\w+)(\*?)\}")
 class Router:
     """Finds routes and answers requests; the handler of ``http.server.Server``."""
 
-    def __init__(self, routes: Iterable[Route], *, experimental: bool = False) -> None:
+    def __init__(
+        self, routes: Iterable[Route], *, experimental: bool = False, authorizer: Authorizer | None = None
+    ) -> None:
+        self._authorizer = authorizer
         self.routes = tuple(routes)
         self._headers = {**COMMON_HEADERS, "Docker-Experimental": "true" if experimental else "false"}
         self._table: dict[tuple[str, str], list[tuple[re.Pattern[str], Route]]] = {}
@@ -143,7 +147,19 @@ class Router:
         fields = query.parse_query(target.query)
         if request.method != "GET":
             peer.current.set(peer_of(request))
-        return await route.handler(Call(request, route, version, params, fields, self._headers))
+        call = Call(request, route, version, params, fields, self._headers)
+        return await (route.handler(call) if self._authorizer is None else self._authorized(call, self._authorizer))
+
+    async def _authorized(self, call: Call, authorizer: Authorizer) -> web.StreamResponse:
+        """Answer a request that an authorizer admits, if it releases the answer too."""
+        asked = await authorization.asked(call)
+        await authorizer.admit(asked)
+        try:
+            response = await call.route.handler(call)
+        except BoxshipError as error:
+            response = answer_of(error)
+        await authorizer.release(asked, authorization.answered(call, response))
+        return response
 
 
 def parse_target(raw: str) -> Target:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from boxship.api import swarm
 from boxship.api.archives import ArchiveRoutes
+from boxship.api.authorization import Authorizer
 from boxship.api.backend import (
     Archives,
     Builds,
@@ -87,7 +88,7 @@ class Backends(Protocol):
     def disk(self) -> Disk: ...
 
 
-def make_router(backends: Backends, *, experimental: bool = False) -> Router:
+def make_router(backends: Backends, *, experimental: bool = False, authorizer: Authorizer | None = None) -> Router:
     """Return the router of the whole API; it is the handler of ``http.server.Server``."""
     return Router(
         [
@@ -108,4 +109,5 @@ def make_router(backends: Backends, *, experimental: bool = False) -> Router:
             *swarm.routes(),
         ],
         experimental=experimental,
+        authorizer=authorizer,
     )

@@ -255,8 +255,6 @@ def _checked(config: DaemonConfig) -> DaemonConfig:
         raise _invalid(f'invalid firewall policy: {config.firewall_policy}: use "publish" or "respect-host"')
     if config.default_ipc_mode not in ("private", "shareable"):
         raise _invalid(f'IPC mode "{config.default_ipc_mode}" is not supported as default value for daemon')
-    if config.authorization_plugins:  # to go on without would let in whom they would keep out
-        raise _invalid(f"authorization plugins are not supported: {', '.join(config.authorization_plugins)}")
     for option in config.exec_opts:
         if option not in ("native.cgroupdriver=cgroupfs", "native.cgroupdriver=systemd", ""):
             raise _invalid(f"invalid exec option: {option}")

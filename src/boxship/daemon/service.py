@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from boxship import __version__
+from boxship.api.authorization import Authorizer
 from boxship.api.server import Backends, make_router
 from boxship.daemon import journal, stacks
 from boxship.daemon.config import ConfigError, DaemonConfig, reload
@@ -32,6 +33,10 @@ IMPATIENCE = 3  # signals that end the daemon without any clean-up
 
 class Services(Backends, Protocol):
     """What ``daemon.wiring`` starts: the backends of the API and their life."""
+
+    @property
+    def authorizer(self) -> Authorizer | None:
+        """Who else decides about requests."""
 
     async def close(self, *, stop_containers: bool) -> None:
         """End everything; ``stop_containers`` within the configured shutdown timeout, else they go on running."""
@@ -69,7 +74,7 @@ class Daemon:
         self._handle_signals()
         log.info("Starting up (version %s)", __version__)
         services = await self._start_services(self._config)
-        server = Server(make_router(services, experimental=self._config.experimental))
+        server = Server(make_router(services, experimental=self._config.experimental, authorizer=services.authorizer))
         await self._listeners.start(server)
         log.info("Daemon has completed initialization")
         for address in self._addresses:

@@ -20,6 +20,7 @@ from boxship.build import entitlements, limits
 from boxship.build.service import BuildService
 from boxship.content import ContentStore
 from boxship.daemon import inspection
+from boxship.daemon.authorization import PluginAuthorizer
 from boxship.daemon.config import DaemonConfig
 from boxship.daemon.listeners import exposure_warnings
 from boxship.daemon.registries import Registries
@@ -102,6 +103,7 @@ class Services:
         registries: Registries,
         collector: collection.Collector,
         debts: Ledger,
+        authorizer: PluginAuthorizer | None,
     ) -> None:
         self.containers = containers
         self.checkpoints = checkpoints
@@ -129,6 +131,7 @@ class Services:
         self._registries = registries
         self._collector = collector
         self._debts = debts
+        self.authorizer = authorizer
         self._collecting = asyncio.create_task(collector.run())
 
     async def reload(self, config: DaemonConfig) -> None:
@@ -176,6 +179,10 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     ``identity``: the ids of containers on the host, if they are not the same.
     """
     settings = msgspec.structs.replace(engine_settings(config), identity=identity)
+    plugins = Plugins(PluginOptions(directories=config.plugin_dirs, wait=config.plugin_wait))
+    authorizer = PluginAuthorizer(config.authorization_plugins, plugins) if config.authorization_plugins else None
+    if authorizer is not None:
+        await authorizer.check()
     registries = Registries(config)
     gc_policy = collection.parse(config.image_gc)
     os.makedirs(f"{settings.exec_root}/netns", mode=0o700, exist_ok=True)
@@ -206,7 +213,6 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
     files = ContainerFiles(settings)
     rows = ContainerRows(store)
     index = ContainerIndex()
-    plugins = Plugins(PluginOptions(directories=config.plugin_dirs, wait=config.plugin_wait))
     debts = await asyncio.to_thread(Ledger, store, plugins)
     volumes = VolumeService(
         store,
@@ -379,6 +385,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
         build_cache=builds.cache_usage,
         warnings=exposure_warnings(config),
         network_drivers=networks.drivers,
+        authorization=config.authorization_plugins,
         network_warnings=networks.warnings,
     )
     return Services(
@@ -420,6 +427,7 @@ async def start_services(config: DaemonConfig, *, identity: IdentityMapping | No
             fullness=lambda: collection.percent_used(settings.data_root),
         ),
         debts=debts,
+        authorizer=authorizer,
     )
 
 

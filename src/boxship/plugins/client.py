@@ -7,6 +7,7 @@ concern the next.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from boxship.plugins.errors import PluginRefused, PluginUnreachable
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 _MAX_ANSWER = 4 * 1024 * 1024  # bytes; a list of 10,000 volumes has about a third of it
+_ATTEMPTS = 40  # where the plugin's queue of connections is full
+_PAUSE = 0.05  # seconds between them
 _SHOWN = 1000  # characters of a plugin's own text
 
 Body = dict[str, Any]  # a JSON object
@@ -34,6 +37,22 @@ async def call(address: Address, method: str, body: Body | None, seconds: float)
     """
     import aiohttp  # costs 150 ms; only who has plugins needs it
 
+    async def attempt() -> tuple[int, bytes]:
+        connector: aiohttp.BaseConnector
+        if address.socket:
+            connector = aiohttp.UnixConnector(path=address.socket, force_close=True)
+        else:
+            context = await asyncio.to_thread(_context, address.tls) if address.tls is not None else True
+            connector = aiohttp.TCPConnector(ssl=context, force_close=True)
+        headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            ) as session,
+            session.post(url, data=data, headers=headers, allow_redirects=False) as response,
+        ):
+            return response.status, await _read(response.content, method)
+
     where = quote(address.socket, safe="") if address.socket else address.host
     secure = address.tls is not None
     failed = f'Post "{"https" if secure else "http"}://{where}/{method}"'
@@ -41,24 +60,14 @@ async def call(address: Address, method: str, body: Body | None, seconds: float)
     data = b"" if body is None else msgspec.json.encode(body)
     try:
         async with asyncio.timeout(seconds):
-            connector: aiohttp.BaseConnector
-            if address.socket:
-                connector = aiohttp.UnixConnector(path=address.socket, force_close=True)
-            else:
-                context = await asyncio.to_thread(_context, address.tls) if address.tls is not None else True
-                connector = aiohttp.TCPConnector(ssl=context, force_close=True)
-            async with (
-                aiohttp.ClientSession(
-                    connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-                ) as session,
-                session.post(
-                    url,
-                    data=data,
-                    headers={"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE},
-                    allow_redirects=False,
-                ) as response,
-            ):
-                status, text = response.status, await _read(response.content, method)
+            for number in range(_ATTEMPTS):
+                try:
+                    status, text = await attempt()
+                    break
+                except aiohttp.ClientConnectionError as exc:
+                    if not _was_unsent(exc) or number == _ATTEMPTS - 1:
+                        raise
+                await asyncio.sleep(_PAUSE)
     except TimeoutError:
         raise PluginUnreachable(f"{failed}: context deadline exceeded") from None
     except aiohttp.ClientConnectorError as exc:
@@ -75,6 +84,19 @@ async def call(address: Address, method: str, body: Body | None, seconds: float)
     if answer is None:
         raise PluginUnreachable(f"{method}: the plugin's answer is no JSON object")
     return answer
+
+
+def _was_unsent(error: Exception) -> bool:
+    """Tell whether a request did not leave: a Unix socket whose peer has no room for more is connected only in appearance.
+
+    connect(2) gives EAGAIN then, which asyncio takes for a connection that is on its way; the first write fails.
+    """
+    import aiohttp
+
+    causes = (error, error.__cause__)
+    return any(isinstance(each, aiohttp.ClientConnectionResetError) for each in causes) or any(
+        isinstance(each, OSError) and each.errno == errno.ENOTCONN for each in causes
+    )
 
 
 async def _read(stream: Any, method: str) -> bytes:

@@ -27,7 +27,13 @@ DIRECTORIES = (
     "/usr/lib/boxship/plugins",
 )
 
-_ERRORS = {"VolumeDriver": ("Err", ""), "NetworkDriver": ("Err", "remote: "), "IpamDriver": ("Error", "remote: ")}
+_ERRORS = {
+    "AuthZPlugin": ("Err", ""),
+    "VolumeDriver": ("Err", ""),
+    "NetworkDriver": ("Err", "remote: "),
+    "IpamDriver": ("Error", "remote: "),
+}
+_IMPLEMENTED_AS = {"AuthZPlugin": "authz"}  # where the two differ
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +111,7 @@ class Plugins:
         interface = method.partition(".")[0]
 
         async def once() -> Body:
-            address = await self.find(name, interface)
+            address = await self.find(name, _IMPLEMENTED_AS.get(interface, interface))
             return await client.call(address, method, body, seconds)
 
         found = await self._patiently(once, patient=patient)

@@ -39,10 +39,10 @@ def test_options_that_nothing_follows_are_told(configure):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--authorization-plugin", "guard"], ["--exec-opt", "native.bogus=1"]],
+    [["--plugin-wait", "-1"], ["--exec-opt", "native.bogus=1"]],
 )
 def test_what_must_not_be_passed_over_is_refused(configure, arguments):
-    with pytest.raises(ConfigError, match=r"not supported|invalid exec option"):
+    with pytest.raises(ConfigError, match=r"invalid plugin wait|invalid exec option"):
         configure(*arguments)
 
 

@@ -120,6 +120,15 @@ def test_many_that_ask_at_once_activate_once(plugins: Plugins, sample: Plugin) -
     assert sample.activations == 1
 
 
+def test_more_calls_than_a_plugins_queue_takes_are_all_answered(plugins: Plugins, sample: Plugin) -> None:
+    async def scenario() -> None:
+        asked = (plugins.ask("sample", METHOD, {"Name": "v"}, dict[str, Any], patient=False) for _ in range(60))
+        await asyncio.gather(*asked)
+
+    asyncio.run(scenario())
+    assert sample.calls == [(METHOD, {"Name": "v"})] * 60
+
+
 def test_one_that_hangs_when_it_is_activated_keeps_a_listing_waiting_once(
     plugins: Plugins, sample: Plugin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

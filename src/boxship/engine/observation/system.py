@@ -63,6 +63,7 @@ class SystemService:
         build_cache: Callable[[], Awaitable[list[BuildCacheItem]]],
         warnings: Sequence[str] = (),
         network_drivers: Callable[[], list[str]],
+        authorization: Sequence[str] = (),
         network_warnings: Callable[[], Awaitable[list[str]]],
     ) -> None:
         """``warnings`` are further ones of ``info``, about what the daemon does beside the engine."""
@@ -78,6 +79,7 @@ class SystemService:
         self._build_cache = build_cache
         self._warnings = warnings
         self._network_drivers = network_drivers
+        self._authorization = list(authorization)
         self._network_warnings = network_warnings
 
     async def version(self) -> Version:
@@ -131,7 +133,7 @@ class SystemService:
             "Plugins": {
                 "Volume": self._volumes.drivers(),
                 "Network": self._network_drivers(),
-                "Authorization": None,
+                "Authorization": self._authorization or None,
                 "Log": ["json-file", "none"],
             },
             "MemoryLimit": host.memory_limit,

@@ -30,14 +30,16 @@ class _Capability(msgspec.Struct, rename="pascal"):
     scope: str = ""
 
 
-class _Interface(msgspec.Struct):
+class Interface(msgspec.Struct):
+    """What a plugin decides about an endpoint, addresses with their prefix length."""
+
     address: str = msgspec.field(default="", name="Address")
     address_v6: str = msgspec.field(default="", name="AddressIPv6")
     mac_address: str = msgspec.field(default="", name="MacAddress")
 
 
 class _Created(msgspec.Struct, rename="pascal"):
-    interface: _Interface | None = None
+    interface: Interface | None = None
 
 
 class _Route(msgspec.Struct, rename="pascal"):
@@ -51,7 +53,9 @@ class _Link(msgspec.Struct, rename="pascal"):
     dst_name: str = ""
 
 
-class _Joined(msgspec.Struct):
+class Joined(msgspec.Struct):
+    """What a plugin answers when an endpoint joins."""
+
     link: _Link = msgspec.field(default_factory=_Link, name="InterfaceName")
     gateway: str = msgspec.field(default="", name="Gateway")
     gateway_v6: str = msgspec.field(default="", name="GatewayIPv6")
@@ -164,7 +168,7 @@ class RemoteDriver:
             _Created,
             undo=Call(self._name, "NetworkDriver.DeleteEndpoint", place),
         )
-        return _decided(endpoint, answer.interface) if answer.interface is not None else endpoint
+        return decided(endpoint, answer.interface) if answer.interface is not None else endpoint
 
     async def join(
         self, endpoint: Endpoint, options: dict[str, Any], sandbox: str, taken: set[str], key: str
@@ -178,10 +182,10 @@ class RemoteDriver:
             key,
             "NetworkDriver.Join",
             {**place, "SandboxKey": sandbox, "Options": options},
-            _Joined,
+            Joined,
             undo=Call(self._name, "NetworkDriver.Leave", place),
         )
-        return _joined(endpoint, answer, taken)
+        return joined(endpoint, answer, taken)
 
     async def open(self, endpoint: Endpoint, name: str, options: dict[str, Any], key: str) -> None:
         """Open an endpoint to the outside: it is the container's way there. Raises SystemFailure."""
@@ -237,7 +241,7 @@ def _pool(pool: Pool, scope: str) -> dict[str, Any]:
     return document
 
 
-def _decided(endpoint: Endpoint, answer: _Interface) -> Endpoint:
+def decided(endpoint: Endpoint, answer: Interface) -> Endpoint:
     """Return an endpoint with what a plugin decided about it; raises SystemFailure when that was decided already."""
     changes: dict[str, Any] = {}
     if answer.mac_address:
@@ -263,7 +267,7 @@ def _decided(endpoint: Endpoint, answer: _Interface) -> Endpoint:
     return msgspec.structs.replace(endpoint, **changes)
 
 
-def _joined(endpoint: Endpoint, answer: _Joined, taken: set[str]) -> Endpoint:
+def joined(endpoint: Endpoint, answer: Joined, taken: set[str]) -> Endpoint:
     """Return an endpoint with what a plugin answered to its joining; raises SystemFailure for what makes no sense."""
     source = answer.link.src_name
     prefix = answer.link.dst_prefix or "eth"
