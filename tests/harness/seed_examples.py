@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 HERE = "tests/system/test_seed_examples.py::test_example"
 REGISTRY = "tests/system/registries/test_seed_registries.py::test_example_with_a_registry"
+PACKAGES = "tests/system/builds/test_apt_examples.py"
 SECTIONS = {"S0": 34, "S1": 117, "S2": 138, "S3": 181, "S4": 194}  # the last number of each text
 
 
@@ -32,7 +33,7 @@ EXAMPLES: dict[int, Example] = {
     10: Example("docker run -v own.conf:/etc/nginx/nginx.conf:ro -p 80:80 nginx", HERE),
     11: Example("docker run -v srcdir:/usr/share/nginx/html:ro (hot reload)", HERE),
     12: Example("docker build -t zipnginx:1.0 .", HERE),
-    13: Example("docker build -t todov1 .", "open: build"),
+    13: Example("docker build -t todov1 .", f"{PACKAGES}::test_two_bases_and_a_page_that_listens_where_it_is_told"),
     14: Example("docker pull of an image for Windows", REGISTRY),
     15: Example("winpty docker run -it nanoserver cmd.exe", HERE),
     16: Example("docker commit 3b759322ae28 helloworld", HERE),
@@ -63,7 +64,7 @@ EXAMPLES: dict[int, Example] = {
     38: Example("docker build -t example/docker-node-hello:latest .", HERE),
     39: Example("docker build again: Using cache; --no-cache", HERE),
     40: Example("a failing RUN: Step 7/14, exit code 100", HERE),
-    41: Example("docker run -d -p 8080:8080 example/docker-node-hello:latest", "open: build"),
+    41: Example("docker run -d -p 8080:8080 example/docker-node-hello:latest", f"{PACKAGES}::test_the_node_example"),
     42: Example("echo $DOCKER_HOST", "open: machines"),
     43: Example("docker stop 85fc21edaad9", HERE),
     44: Example("docker login", REGISTRY),

@@ -59,25 +59,6 @@ def test_an_unknown_distribution_is_refused(engine: Engine) -> None:
     assert done.stderr == "Error: no package archive is known for 'plan9' (known: debian, ubuntu, busybox, registry)\n"
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is not installed")
-def test_a_debian_image_is_made_from_the_archive_and_runs(engine: Engine) -> None:
-    done = bootstrap(engine, "debian:bookworm-slim", "--tag", "base:deb")
-    if "can't be reached" in done.stderr:
-        pytest.skip("no package archive can be reached")
-    assert done.returncode == 0, done.stderr
-    output = engine.docker(
-        "run", "--rm", "base:deb", "sh", "-c", ". /etc/os-release; echo $VERSION_CODENAME; dpkg -s apt"
-    ).stdout
-    assert output.startswith("bookworm\nPackage: apt\nStatus: install ok installed\n")
-    inspected = engine.docker(
-        "inspect", "-f", '{{.Config.Cmd}} {{index .Config.Labels "org.opencontainers.image.version"}}', "base:deb"
-    )
-    assert inspected.stdout == "[bash] bookworm-slim\n"
-    lists = engine.docker("run", "--rm", "base:deb", "ls", "/var/lib/apt/lists").stdout
-    assert "_Packages" not in lists
-
-
 @pytest.mark.timeout(200)
 @pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is not installed")
 def test_an_archive_that_is_not_there_leaves_no_image(engine: Engine) -> None:
