@@ -40,6 +40,7 @@ VETH_INFO_PEER = 1  # linux/veth.h
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
 IFA_F_NODAD = 0x02
 IFLA_MACVLAN_MODE = 1  # linux/if_link.h
+IFLA_VLAN_ID = 1
 IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
@@ -179,6 +180,23 @@ def new_macvlan(name: str, *, parent: int, mode: str, mac: str, mtu: int, ns_fd:
             IFLA_LINKINFO,
             text(IFLA_INFO_KIND, "macvlan"),
             nested(IFLA_INFO_DATA, uint32(IFLA_MACVLAN_MODE, MACVLAN_MODES[mode])),
+        ),
+    )
+
+
+def new_vlan(name: str, *, parent: int, id: int) -> Request:
+    """Make the link of the VLAN ``id`` (IEEE 802.1Q) over the link ``parent``, down."""
+    return Request(
+        f"create vlan {name}",
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        _IFINFO.pack(0, 0, 0, 0, 0)
+        + text(IFLA_IFNAME, name)
+        + uint32(IFLA_LINK, parent)
+        + nested(
+            IFLA_LINKINFO,
+            text(IFLA_INFO_KIND, "vlan"),
+            nested(IFLA_INFO_DATA, attribute(IFLA_VLAN_ID, struct.pack("=H", id))),
         ),
     )
 

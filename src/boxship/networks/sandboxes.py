@@ -23,6 +23,7 @@ from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks import catalog, endpoints, gateways, names, namespaces, publish, republish
 from boxship.networks.drivers import options
+from boxship.networks.drivers.macvlan import MacvlanDriver
 from boxship.networks.files import DNSDefaults, name_servers
 from boxship.networks.gateways import Gateways
 from boxship.networks.host import Host
@@ -149,9 +150,28 @@ class Sandboxes:
                     await self._names.detach(sandbox.id)
                 if self._host.relayed(attached.ports):
                     await self._host.relay.settle()
+                await self._remove_links(attached)
         if self._plugged is not None:
             await self._plugged.leave(endpoint.endpoint_id for endpoint in sandbox.endpoints)
         await asyncio.to_thread(namespaces.remove, sandbox.key)
+
+    async def _remove_links(self, sandbox: Sandbox) -> None:
+        """Remove interfaces that sit on the host's own links, whose MAC addresses or whole links would be busy else.
+
+        The kernel does it with the namespace, but in its own time; a container that is restarted wants the same again.
+        """
+        links = [e for e in sandbox.endpoints if e.mac_address and not e.host_link and self._is_on_parent(e)]
+        if not links:
+            return
+        with contextlib.suppress(BoxshipError, OSError):
+            fd = await self._factory.open(sandbox.key, ipv6=False)
+            with Socket.from_fd(fd) as inside:
+                for endpoint in links:
+                    await asyncio.to_thread(endpoints.remove, inside, endpoint)
+
+    def _is_on_parent(self, endpoint: Endpoint) -> bool:
+        network = self._live.get(endpoint.network_id)
+        return network is not None and isinstance(network.driver, MacvlanDriver)
 
     # -- while a container runs --------------------------------------------------------------------------------------
 

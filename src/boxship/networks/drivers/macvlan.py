@@ -1,7 +1,7 @@
 """The drivers ``macvlan`` and ``ipvlan``: interfaces of their own on a network of the host's, without a bridge.
 
-Containers and the host do not reach each other over them, which is how the kernel has it. A ``parent`` that is not given
-or does not exist yet is a link of our own: the network is internal then.
+Containers and the host do not reach each other over them, which is how the kernel has it. Without a ``parent`` it is a link
+of our own: the network is internal then. A parent like ``eth0.10`` that does not exist yet is made, and goes with the network.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from boxship.networks.models import Endpoint
 from boxship.networks.rules import BridgeRules
 
 _PARENT = "parent"
+_VLANS = range(1, 4095)
 _LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}")
 _IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}  # linux/if_link.h: IPVLAN_MODE_*
 _IPVLAN_FLAGS = {"bridge": 0, "private": 1, "vepa": 2}  # IPVLAN_F_*
@@ -51,14 +52,16 @@ class MacvlanDriver:
         link = rtnetlink.find_link(host, name)
         if link is not None:
             return
+        alias = f"{self._alias}:{ids.short(network.id)}"
         if network.options.get(_PARENT):
-            _refuse_parent(name)
+            _make_vlan(host, name, alias)
+            return
         mac = "02:42:" + os.urandom(4).hex(":")
         # A bridge without ports: the kernel at hand may have no dummy links, and this does the same.
         host.execute(
             [
                 rtnetlink.new_bridge(name, mac=mac),
-                rtnetlink.set_link(name, alias=f"{self._alias}:{ids.short(network.id)}"),
+                rtnetlink.set_link(name, alias=alias),
                 rtnetlink.set_no_link_local(name),
                 rtnetlink.set_link(name, up=True),
             ]
@@ -71,8 +74,9 @@ class MacvlanDriver:
             rtnetlink.delete_links(host, [link.index])
 
     def host_links(self, network: Network) -> list[str]:
-        """Return the parent where it is ours."""
-        return [] if network.options.get(_PARENT) else [self._parent(network)]
+        """Return the parent where it is, or may be, ours."""
+        parent = network.options.get(_PARENT, "")
+        return [] if parent and "." not in parent else [self._parent(network)]
 
     def mtu(self, network: Network) -> int:
         """Return the MTU that was asked for, 0: the parent's."""
@@ -174,11 +178,26 @@ class IpvlanDriver(MacvlanDriver):
         return options.choice(network.options, "ipvlan_flag", tuple(_IPVLAN_FLAGS), "bridge")
 
 
-def _refuse_parent(name: str) -> None:
+def _make_vlan(host: Socket, name: str, alias: str) -> None:
+    """Make the VLAN interface that a name like eth0.10 asks for, up; raises InvalidInput, NotFound, NotSupported, OSError."""
     base, dot, number = name.rpartition(".")
-    if dot and number.isdecimal():
+    if not dot:
+        raise InvalidInput(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
+    if not base or not number.isascii() or not number.isdecimal():
         raise InvalidInput(
-            f"the VLAN interface {name} does not exist: make it first (ip link add link {base} name {name} "
-            f"type vlan id {number})"
+            f"required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received {name}"
         )
-    raise InvalidInput(f"invalid subinterface vlan name {name}, example formatting is eth0.10")
+    if int(number) not in _VLANS:
+        raise InvalidInput(f"vlan id must be between 1-4094, received: {int(number)}")
+    link = rtnetlink.find_link(host, base)
+    if link is None:
+        raise InvalidInput(f"failed to find master interface {base} on the Docker host: Link not found")
+    try:
+        host.execute([rtnetlink.new_vlan(name, parent=link.index, id=int(number))])
+    except OSError as exc:
+        if exc.errno == errno.EOPNOTSUPP:
+            raise NotSupported(
+                f"failed to create {name} vlan link: the kernel of this host has no VLAN interfaces (8021q)"
+            ) from exc
+        raise
+    host.execute([rtnetlink.set_link(name, alias=alias), rtnetlink.set_link(name, up=True)])
