@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from harness import loop
 from harness.engine import Engine
 from harness.images import import_busybox
+from harness.volumes import engine_on
+from harness.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- written by scripts/volume-writes --write -->", "<!-- end -->"
+FILE_SYSTEMS = {"XFS, shares blocks": "mkfs.xfs -q -m reflink=1", "ext4, does not": "mkfs.ext4 -q -F"}
 TIMES = 5
 BIG = 256  # MiB of a file in the image
 FILES = 2000
@@ -41,6 +46,22 @@ def seconds(engine: Engine, number: int, place: tuple[str, ...], work: str) -> f
     return taken
 
 
+def stillness(directory: Path) -> float:
+    """Return the seconds for which a container was paused by a snapshot while it wrote to a file of ``BIG`` MiB."""
+    with engine_on(directory) as engine:
+        writer = f"dd if=/dev/urandom of=/p/big bs=1M count={BIG}; while :; do echo x | dd of=/p/big conv=notrunc; done"
+        engine.docker("run", "-d", "--name", "writer", "-v", "db:/p", "busybox", "sh", "-c", writer)
+        big = engine.data_root / "volumes/db/_data/big"
+        until(lambda: big.exists() and big.stat().st_size == BIG << 20, 120)
+        begun = int(time.time())
+        engine.boxship("volume", "snapshot", "db", "one")
+        words = ("events", "--since", str(begun), "--until", str(int(time.time()) + 1), "--format", "{{json .}}")
+        events = [json.loads(line) for line in engine.docker(*words).stdout.splitlines()]
+        moments = {event["Action"]: event["timeNano"] for event in events if event["Type"] == "container"}
+        engine.docker("rm", "-f", "writer")
+        return float(moments["unpause"] - moments["pause"]) / 1e9
+
+
 def main() -> None:
     engine = Engine()
     try:
@@ -62,6 +83,14 @@ def main() -> None:
             lines.append(f"| {words} | " + " | ".join(medians) + " |")
     finally:
         engine.close()
+    lines += [
+        "",
+        f"| file system | a snapshot keeps a container still that writes to a file of {BIG} MiB |",
+        "|---|---|",
+    ]
+    for name, make in FILE_SYSTEMS.items():
+        with loop.filesystem(make, "rw", 2 << 30) as directory:
+            lines.append(f"| {name} | {stillness(directory) * 1000:.0f} ms |")
     table = "\n".join(
         [*lines, "", f"Medians of {TIMES} containers each, in turn, with the start of `docker exec` in it."]
     )

@@ -52,7 +52,7 @@ from boxship.snapshots.snapshotter import (
     WrongState,
 )
 from boxship.snapshots.tar_reader import InvalidTar, Readable
-from boxship.spec.oci import Descriptor, digest_of
+from boxship.spec.oci import Descriptor, digest_of, parse_config
 from boxship.spec.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from boxship.store import ReadTransaction, Store, Transaction, quarantine
 
@@ -431,8 +431,11 @@ class Addition:
     def commit(self, images: Sequence[NewImage]) -> dict[str, str]:
         """Make the images, their layers and names visible, all at once and durably.
 
-        Returns the names that meant another image before, with that image's id: it lives on without the name.
+        Returns the names that meant another image before, with that image's id: it lives on without the name. Raises
+        InvalidDocument for a configuration that could not be read again.
         """
+        for image in images:
+            parse_config(image.document)
         new = dict(self._new)
 
         def change(transaction: Transaction) -> dict[str, str]:
