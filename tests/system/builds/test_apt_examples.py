@@ -197,7 +197,7 @@ def test_two_bases_and_a_page_that_listens_where_it_is_told(engine: Engine, flas
         variables = engine.docker("exec", "To_Do_App", "env").stdout.splitlines()
         files = engine.docker("exec", "To_Do_App", "ls", "/app").stdout.split()
         screen.send("\x03")
-        screen.wait()
+        screen.wait(60)
     finally:
         screen.close()
     engine.docker("run", "-d", "--rm", "--name", "inside", "-p", "5001:5000", "todov1")
@@ -257,7 +257,7 @@ def test_a_database_with_a_health_check(engine: Engine) -> None:
 
 
 def attempt(engine: Engine, context: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Build with the docker CLI; skip the test when the package archive is gone meanwhile."""
+    """Build with the docker CLI; skip the test where its steps can't reach the package archive."""
     done = subprocess.run(
         [*engine.namespace.prefix(), "docker", "build", *flags, str(context)],
         env={**engine.client_environment(), "DOCKER_BUILDKIT": "0"},
@@ -267,8 +267,9 @@ def attempt(engine: Engine, context: Path, *flags: str) -> subprocess.CompletedP
         check=False,
         timeout=600,
     )
-    if done.returncode != 0 and any(words in done.stdout + done.stderr for words in GONE):
-        pytest.skip(f"the package archive can't be reached any more: {done.stderr.strip()[-500:]}")
+    said = done.stdout + done.stderr
+    if any(words in said for words in GONE):  # a warning for "apt-get update", whose exit status is 0
+        pytest.skip(f"containers can't reach the package archive: {said[-500:]}")
     return done
 
 
