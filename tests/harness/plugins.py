@@ -208,6 +208,7 @@ class NetworkPlugin(Plugin):
         self.endpoints: dict[str, Body] = {}
         self.joined: dict[str, str] = {}  # endpoint: the host's end of its pair
         self.open: dict[str, Body] = {}  # endpoints with external connectivity: its options
+        self.decision: Body = {}  # added to what CreateEndpoint answers of the interface
         self.join_answer: Body = {}  # added to what Join answers
 
     def on_get_capabilities(self, body: Body) -> Body:
@@ -234,7 +235,7 @@ class NetworkPlugin(Plugin):
     def on_create_endpoint(self, body: Body) -> Body:
         self.endpoints[body["EndpointID"]] = body
         mac = "02:77:" + bytes.fromhex(body["EndpointID"][:8]).hex(":")
-        return {} if body["Interface"]["MacAddress"] else {"Interface": {"MacAddress": mac}}
+        return {} if body["Interface"]["MacAddress"] else {"Interface": {"MacAddress": mac, **self.decision}}
 
     def on_endpoint_oper_info(self, body: Body) -> Body:
         return {"Value": {"sample": body["EndpointID"] in self.joined}}

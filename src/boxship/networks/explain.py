@@ -102,7 +102,10 @@ def own_address(endpoint: Endpoint, sandbox: Sandbox, facts: Facts) -> list[Way]
     for address in filter(None, (endpoint.address, endpoint.address_v6)):
         way = Way(place=address, container=sandbox.name, target=f"network {endpoint.network}")
         bridge = facts.bridges.get(endpoint.network)
-        if bridge is None:
+        if bridge is None and endpoint.plugin_link:
+            reason = f"network {endpoint.network} is a plugin's: what its rules are is not known here"
+            reach = [Reach(who=who, reached="depends", reason=reason) for who in (HOST, LAN)]
+        elif bridge is None:
             reach = [
                 _no(HOST, f"network {endpoint.network} is on a link of its parent, which keeps the host apart"),
                 Reach(

@@ -203,6 +203,8 @@ class NetworkService(Sandboxes):
             network = definition.define(request, others, id=ids.new_id(), created_ns=self._now_ns())
             driver = self._driver(network)
             driver.check(network)
+            if network.ipam_driver == "null" and not network.config_only and not isinstance(driver, RemoteDriver):
+                raise InvalidInput("ipv4 pool is empty")
             plugged: PluggedNetworks | None = None
             if not network.config_only and (network.ipam_driver != "default" or isinstance(driver, RemoteDriver)):
                 plugged = self._plugged

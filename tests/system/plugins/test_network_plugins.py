@@ -231,8 +231,21 @@ def test_static_routes_and_other_names_are_followed(engine: Engine, net: Network
     assert "10.200.0.0/16 via 10.80.0.1 dev eth0" in shown
 
 
+def test_networks_of_plugins_need_no_addresses_of_ours(engine: Engine, net: NetworkPlugin) -> None:
+    refused = engine.docker("network", "create", "--ipam-driver", "null", "nowhere", check=False)
+    assert "ipv4 pool is empty" in refused.stderr
+    id = engine.docker("network", "create", "-d", "net", "--ipam-driver", "null", "bare").stdout.strip()
+    assert net.networks[id]["IPv4Data"] == [{"AddressSpace": "null", "Pool": "0.0.0.0/0"}]
+    net.decision = {"Address": "10.44.0.7/24"}
+    shown = engine.docker("run", "--rm", "--network", "bare", "busybox", "ip", "addr", "show", "eth0").stdout
+    assert "inet 10.44.0.7/24" in shown
+
+
 def test_without_a_gateway_there_is_no_way_out(engine: Engine, net: NetworkPlugin) -> None:
     engine.docker("network", "create", "-d", "net", "mine")
+    explained = engine.boxship("network", "explain", sleeper(engine.docker, "one", "--network", "mine")).stdout
+    assert "network mine is a plugin's: what its rules are is not known here" in explained
+    net.calls.clear()
     net.join_answer = {"Gateway": "", "DisableGatewayService": True}
     assert "default" not in engine.docker("run", "--rm", "--network", "mine", "busybox", "ip", "route").stdout
     assert "NetworkDriver.ProgramExternalConnectivity" not in net.names()
