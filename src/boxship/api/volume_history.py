@@ -1,4 +1,4 @@
-"""Routes of our own for what was in a volume earlier."""
+"""Routes of our own: what was in a volume earlier, archives of volumes, changes to them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from boxship.base.errors import InvalidInput, NotSupported
 from boxship.linux import ext4, loop, mount, project_quota
@@ -75,20 +75,21 @@ def lift_quota(data: str) -> None:
 
 
 @contextlib.contextmanager
-def beside(data_fd: int, staged_fd: int) -> Iterator[None]:
+def beside(data_fd: int, staged_fd: int) -> Iterator[Callable[[], None]]:
     """Give a directory that is filled to be in the place of ``data_fd`` the same bound, which does not hold meanwhile.
 
-    Both trees are there for a moment. A daemon that dies in between sets the bound again at its next start.
+    Both trees are there for a moment. What is given raises OSError (EDQUOT) when the new one is too large. A daemon that dies
+    in between sets the bound again at its next start.
     """
     number = project_quota.project(data_fd)
     if not number or number == project_quota.project(staged_fd):
-        yield
+        yield _no_bound
         return
-    limit, _ = project_quota.usage(data_fd, number)
+    limit, before = project_quota.usage(data_fd, number)
     project_quota.set_project(staged_fd, number)
     project_quota.set_limit(data_fd, number, 0)
     try:
-        yield
+        yield lambda: _check(limit, project_quota.usage(data_fd, number)[1] - before)
     finally:
         project_quota.set_limit(data_fd, number, limit)
 
@@ -98,6 +99,25 @@ def inherit(data_fd: int, staged_fd: int) -> None:
     number = project_quota.project(data_fd)
     if number:
         project_quota.set_project(staged_fd, number)
+
+
+def check_inherited(data_fd: int) -> None:
+    """Raise OSError (EDQUOT) when the content, with what was made to be moved there, is too large for its bound.
+
+    The kernel lets a daemon with CAP_SYS_RESOURCE write more than a quota allows.
+    """
+    number = project_quota.project(data_fd)
+    if number:
+        _check(*project_quota.usage(data_fd, number))
+
+
+def _no_bound() -> None:
+    """What has no quota fits."""
+
+
+def _check(limit: int, used: int) -> None:
+    if limit and used > limit:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
 def _own_project(fd: int, path: str) -> int:

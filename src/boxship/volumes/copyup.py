@@ -90,6 +90,7 @@ def _stage(volume_fd: int, data_fd: int, source_fd: int) -> None:
         try:
             bounds.inherit(data_fd, staged_fd)
             tree.copy(source_fd, staged_fd)
+            bounds.check_inherited(data_fd)
         finally:
             os.close(staged_fd)
     except OSError:

@@ -199,9 +199,10 @@ def staged(volume_fd: int) -> Iterator[int]:
     try:
         target_fd = tree.open_directory(_STAGED, volume_fd)
         try:
-            with _data(volume_fd) as data_fd, bounds.beside(data_fd, target_fd):
+            with _data(volume_fd) as data_fd, bounds.beside(data_fd, target_fd) as check_size:
                 yield target_fd
                 syncfs(target_fd)
+                check_size()
                 failpoints.hit("volume.restore.built")
                 renameat2(volume_fd, _STAGED, volume_fd, DATA, RENAME_EXCHANGE)
                 os.fsync(volume_fd)

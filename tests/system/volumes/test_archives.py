@@ -51,6 +51,7 @@ def test_all_kinds_go_back_to_a_snapshot(engine: Engine, volume: str) -> None:
     until(lambda: not is_mounted(engine, volume))
 
 
+@pytest.mark.parametrize("volume", ["image"], indirect=True)
 def test_a_snapshot_is_taken_while_a_container_runs(engine: Engine, volume: str) -> None:
     engine.docker("run", "-d", "--name", "user", "-v", f"{volume}:/p", "busybox", "sleep", "999")
     engine.boxship("volume", "snapshot", volume, "live")
@@ -74,6 +75,7 @@ def test_a_tmpfs_has_snapshots_of_what_is_in_it_now(engine: Engine) -> None:
 
 
 @pytest.mark.row("VOL-15")
+@pytest.mark.parametrize("volume", ["directory"], indirect=True)
 def test_an_export_comes_back_by_import(engine: Engine, volume: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("out") / "db.tar"
     sh(engine, volume, "mkfifo /p/pipe; ln /p/table /p/same")

@@ -24,7 +24,6 @@ KINDS = {"directory": (), "image": ("-o", "size=24m", "-o", "backing=image")}
 CUTS = [
     ("directory", "volume.restore.built", NEW),
     ("directory", "volume.restore.swapped", OLD),
-    ("image", "volume.restore.built", OLD),
     ("image", "volume.restore.emptied", OLD),
 ]
 

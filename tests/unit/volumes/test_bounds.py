@@ -20,6 +20,7 @@ class Projects:
         self.limits: dict[int, int] = {}
         self.seen: list[int] = []  # limits that were set, in order
         self.supported = True
+        self.used = 0
 
     def project(self, fd: int) -> int:
         return self.of.get(os.fstat(fd).st_ino, 0)
@@ -34,7 +35,7 @@ class Projects:
         return 7000 + len(self.limits)
 
     def usage(self, fd: int, number: int) -> tuple[int, int]:
-        return self.limits.get(number, 0), 0
+        return self.limits.get(number, 0), self.used
 
     def set_limit(self, fd: int, number: int, size: int) -> None:
         self.limits[number] = size
@@ -109,3 +110,24 @@ def test_what_an_image_has_counts_while_it_is_copied(projects: Projects, volume:
         os.close(fd)
         os.close(root_fd)
     assert [projects.of[inode] for inode in set(projects.of) - before] == [7000]
+
+
+def test_what_the_kernel_lets_root_write_is_refused_all_the_same(
+    projects: Projects, volume: Path, tmp_path: Path
+) -> None:
+    bounds.set_quota(str(volume / "_data"), 4096)
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/file").touch()
+    fd, root_fd = tree.open_directory(str(volume)), tree.open_directory(str(root))
+    try:
+        with pytest.raises(OSError, match="quota"), snapshots.staged(fd):
+            projects.used = 5000
+        with pytest.raises(OSError, match="quota"):
+            copyup.copy_up(fd, root_fd, "/etc")
+    finally:
+        os.close(fd)
+        os.close(root_fd)
+    assert projects.limits == {7000: 4096}
+    assert os.listdir(volume / "_data") == []
+    assert sorted(os.listdir(volume)) == ["_data", "root"]

@@ -1,4 +1,4 @@
-"""``volume snapshot``, ``backup``, ``snapshots``, ``restore``, ``diff``, ``clone``, ``rename``, ``forget``: what was in a volume earlier."""
+"""What was in a volume earlier and what comes and goes as a tar: ``volume snapshot``, ``restore``, ``import``, ``update`` and others."""
 
 from __future__ import annotations
 
