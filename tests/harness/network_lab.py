@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,8 @@ from boxship.wire import messages
 
 HOST_LAN = "192.0.2.1"
 NEIGHBOUR = "192.0.2.2"
+HOST_LAN_6 = "fd00:2::1"
+NEIGHBOUR_6 = "fd00:2::2"
 
 
 class Lab:
@@ -91,6 +94,19 @@ class Lab:
                     rtnetlink.new_route("172.16.0.0", 12, gateway=HOST_LAN),
                 ]
             )
+        return path
+
+    def neighbour_of_both_families(self) -> str:
+        """Make such a host that has IPv6, too, at fd00:2::2, and routes fd00:17::/64 to us at fd00:2::1."""
+        path = self.neighbour()
+        for where, link, own, routes in (
+            (None, "lanbr", HOST_LAN_6, ()),
+            (path, "eth0", NEIGHBOUR_6, ("fd00:17::/64",)),
+        ):
+            command(where, "sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=0")
+            command(where, "ip", "address", "add", f"{own}/64", "dev", link, "nodad")
+            for route in routes:
+                command(where, "ip", "route", "add", route, "via", HOST_LAN_6)
         return path
 
     def serve(self, where: str | None, port: int, kind: int = socket.SOCK_STREAM, address: str = "0.0.0.0") -> int:
@@ -272,6 +288,11 @@ def enter(where: str | None) -> None:
         fd = os.open(where, os.O_RDONLY)
         setns(fd, CLONE_NEWNET)
         os.close(fd)
+
+
+def command(where: str | None, *words: str) -> None:
+    """Run a host's program in a namespace."""
+    subprocess.run(words, preexec_fn=lambda: enter(where), check=True, capture_output=True)
 
 
 def publish(*bindings: str) -> dict[str, list[PortBinding] | None]:

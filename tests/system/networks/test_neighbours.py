@@ -16,25 +16,12 @@ import pytest
 
 from boxship.linux import nftables, rtnetlink
 from boxship.linux.netlink import Socket
-from harness.network_lab import enter
+from harness.network_lab import HOST_LAN, HOST_LAN_6, NEIGHBOUR, NEIGHBOUR_6
 
 pytestmark = pytest.mark.system
 
-HOST_LAN, NEIGHBOUR = "192.0.2.1", "192.0.2.2"
-HOST_LAN_6, NEIGHBOUR_6 = "fd00:2::1", "fd00:2::2"
 ARP, IPV6 = 0x0806, 0x86DD
 SILENCE = 1.0
-
-
-def on_the_lan(lab):
-    """Make a neighbour that has IPv6, too, and routes containers' subnets of both families to us."""
-    neighbour = lab.neighbour()
-    for where, link, own, other in ((None, "lanbr", HOST_LAN_6, ""), (neighbour, "eth0", NEIGHBOUR_6, HOST_LAN_6)):
-        run(where, "sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=0")
-        run(where, "ip", "address", "add", f"{own}/64", "dev", link, "nodad")
-        if other:
-            run(where, "ip", "route", "add", "fd00:17::/64", "via", other)
-    return neighbour
 
 
 @pytest.mark.row("NET-18", "NET-21", "NET-35")
@@ -42,7 +29,7 @@ def test_n2_a_neighbour_finds_declared_ports_only_in_both_families(isolated, bin
     async def scenario(lab):
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
-        neighbour = on_the_lan(lab)
+        neighbour = lab.neighbour_of_both_families()
         service = await lab.service(ipv6=True, fixed_cidr_v6="fd00:17::/64")
         places = bindings(":8080:80/tcp", "127.0.0.1:8081:81/tcp", "[::1]:8082:81/tcp", f"{HOST_LAN}:8083:81/tcp")
         web = await lab.attach(service, "web", port_bindings=places)
@@ -65,7 +52,7 @@ def test_n3_a_container_that_answers_for_others_takes_nothing_from_the_host(isol
     """ARP and neighbour discovery forged for another network's containers, and for the gateway's own address."""
 
     async def scenario(lab):
-        neighbour = on_the_lan(lab)
+        neighbour = lab.neighbour_of_both_families()
         service = await lab.service(ipv6=True, fixed_cidr_v6="fd00:17::/64")
         await lab.create(service, "back", "172.20.0.0/24")
         web = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp"))
@@ -117,7 +104,7 @@ def test_n1_rules_come_back_after_what_others_do_during_traffic(isolated, bindin
         pytest.skip("iptables-nft-restore is not installed")
 
     async def scenario(lab):
-        neighbour = on_the_lan(lab)
+        neighbour = lab.neighbour_of_both_families()
         service = await lab.service()
         await lab.create(service, "back", "172.20.0.0/24")
         web = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp"))
@@ -150,10 +137,6 @@ def test_n1_rules_come_back_after_what_others_do_during_traffic(isolated, bindin
         assert not leaks.exists()
 
     isolated(scenario)
-
-
-def run(where, *command):
-    subprocess.run(command, preexec_fn=lambda: enter(where), check=True, capture_output=True)
 
 
 def scan(places, declared):

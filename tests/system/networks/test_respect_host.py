@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
+from harness.network_lab import HOST_LAN, HOST_LAN_6, NEIGHBOUR, NEIGHBOUR_6
+
 pytestmark = pytest.mark.system
 
-HOST_LAN = "192.0.2.1"
-NEIGHBOUR = "192.0.2.2"
 NO_INPUT = "chain input { type filter hook input priority filter; policy drop; ct state established accept; }"
 NO_FORWARD = "chain forward { type filter hook forward priority filter; policy drop; ct state established accept; }"
 
@@ -46,6 +46,32 @@ def test_a_host_that_lets_nothing_in_keeps_published_ports_closed_until_it_opens
         again = await lab.attach(service, "web", port_bindings=bindings(f"{HOST_LAN}:8080:80/tcp"))
         lab.serve(again.key, 80)
         assert lab.fetch(neighbour, HOST_LAN, 8080, timeout=30) == NEIGHBOUR
+
+    isolated(scenario)
+
+
+@pytest.mark.row("NET-35", "NET-36")
+def test_the_same_holds_for_ipv6(isolated, bindings):
+    async def scenario(lab):
+        needed = (
+            "insert rule inet host input meta l4proto ipv6-icmp accept\ninsert rule inet host input iifname lo accept"
+        )
+        nft(f"table inet host {{ {NO_INPUT}; }}\n{needed}")
+        neighbour = lab.neighbour_of_both_families()
+        service = await lab.service(respect_host=True, ipv6=True, fixed_cidr_v6="fd00:17::/64")
+        web = await lab.attach(service, "web", port_bindings=bindings(":8080:80/tcp", ":8053:53/udp"))
+        mate = await lab.attach(service, "mate")
+        lab.serve(web.key, 80, address="::")
+        lab.serve(web.key, 53, socket.SOCK_DGRAM, address="::")
+        assert lab.fetch(neighbour, HOST_LAN_6, 8080, timeout=2) == "TimeoutError"
+        assert lab.fetch(neighbour, HOST_LAN_6, 8053, socket.SOCK_DGRAM, timeout=1) == "TimeoutError"
+        assert lab.fetch(None, "::1", 8080) == "fd00:17::1"  # by the proxy
+        assert lab.fetch(None, HOST_LAN_6, 8080) == HOST_LAN_6
+        assert lab.fetch(mate.key, "fd00:17::2", 80) == mate.endpoints[0].address_v6
+        nft("add rule inet host input tcp dport 8080 accept\nadd rule inet host input udp dport 8053 accept")
+        assert lab.fetch(neighbour, HOST_LAN_6, 8080, timeout=30) == NEIGHBOUR_6
+        assert lab.fetch(neighbour, HOST_LAN_6, 8053, socket.SOCK_DGRAM, timeout=1) == "TimeoutError"  # it is judged
+        assert lab.fetch(neighbour, HOST_LAN_6, 8053, socket.SOCK_DGRAM, timeout=30) == NEIGHBOUR_6
 
     isolated(scenario)
 
