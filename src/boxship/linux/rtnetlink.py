@@ -6,7 +6,9 @@ is named by its index or, where the index is not known yet in the same batch, by
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 import struct
 
@@ -31,7 +33,7 @@ RTM_NEWRULE, RTM_DELRULE = 32, 33
 IFF_UP = 0x1  # linux/if.h
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10  # linux/if_link.h
-IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_NET_NS_FD = 18, 20, 26, 28
+IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_NET_NS_FD = 18, 20, 26, 27, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFLA_INET6_ADDR_GEN_MODE = 8
@@ -286,6 +288,11 @@ def delete_link(link: int | str) -> Request:
     return Request(f"delete link {link}", RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + attributes)
 
 
+def _group_link(index: int, group: int) -> Request:
+    payload = _IFINFO.pack(0, 0, index, 0, 0) + uint32(IFLA_GROUP, group)
+    return Request(f"group link {index}", RTM_NEWLINK, 0, payload)
+
+
 def new_address(index: int, address: str, prefix: int, *, broadcast: str | None = None) -> Request:
     """Give the link ``index`` an IPv4 or IPv6 address; one that it has already is no error.
 
@@ -435,7 +442,19 @@ def find_link(sock: Socket, name: str) -> Link | None:
 
 
 def delete_links(sock: Socket, links: list[int]) -> None:
-    """Remove links by index; one that has gone meanwhile is no error."""
+    """Remove links by index; one that has gone meanwhile is no error.
+
+    Several are put into a group, which the kernel removes as fast as one: each alone takes it 15 ms and more.
+    """
+    if len(links) > 1:
+        group = int.from_bytes(os.urandom(4), "big") >> 1 or 1  # nobody else's
+        for index in links:
+            with contextlib.suppress(OSError):
+                sock.execute([_group_link(index, group)])
+        with contextlib.suppress(OSError):
+            sock.execute(
+                [Request("delete links", RTM_DELLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + uint32(IFLA_GROUP, group))]
+            )
     for index in links:
         try:
             sock.execute([delete_link(index)])

@@ -15,6 +15,7 @@ import msgspec
 from boxship.base import clock, failpoints, ids
 from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, NotFound, SystemFailure
 from boxship.base.identity import IdentityMapping
+from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks import bridge, catalog, definition, inquiry, pools
 from boxship.networks.catalog import Filters, Network
@@ -183,12 +184,22 @@ class NetworkService(Sandboxes):
                 if self._host.guard is not None:
                     with contextlib.suppress(OSError):
                         self._host.guard.end(self._host.route)
+                with contextlib.suppress(OSError):
+                    self._remove_bridges()
                 for live in self._live.values():
                     if live.name != "bridge" or not self._options.bridge:
                         with contextlib.suppress(OSError):
                             live.driver.remove(self._host.route, live.spec)
         finally:
             self._host.close()
+
+    def _remove_bridges(self) -> None:
+        """Remove all bridges of ours at once; there may be thousands."""
+        sock = self._host.route
+        links = rtnetlink.list_links(sock)
+        ours = [link for link in links if link.alias == self._alias or link.alias.startswith(f"{self._alias}:")]
+        chosen = self._options.bridge  # the administrator's
+        rtnetlink.delete_links(sock, [link.index for link in ours if link.kind == "bridge" and link.name != chosen])
 
     # -- what the API asks -------------------------------------------------------------------------------------------
 
