@@ -149,7 +149,7 @@ def make_image(directory: str, size: int, owner: tuple[int, int], *, name: str =
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            os.posix_fallocate(fd, 0, _whole_blocks(size))
+            _reserve(fd, _whole_blocks(size))
             _make_filesystem(partial, owner)
             _remove_lost_and_found(fd, directory)
             os.fsync(fd)
@@ -216,7 +216,7 @@ def _longer(file: str, size: int) -> Iterator[int]:
     before = os.fstat(fd).st_size
     try:
         try:
-            os.posix_fallocate(fd, 0, _whole_blocks(size))
+            _reserve(fd, _whole_blocks(size))
             os.fsync(fd)
             yield _whole_blocks(size)
         except BaseException:
@@ -224,6 +224,14 @@ def _longer(file: str, size: int) -> Iterator[int]:
             raise
     finally:
         os.close(fd)
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Give a file its blocks; one that cannot have them takes none, so that nobody else's disk is full meanwhile."""
+    free = os.fstatvfs(fd)
+    if size - os.fstat(fd).st_blocks * 512 > free.f_bavail * free.f_frsize:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.posix_fallocate(fd, 0, size)
 
 
 def _whole_blocks(size: int) -> int:
