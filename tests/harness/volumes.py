@@ -42,6 +42,19 @@ def is_mounted(engine: Engine, volume: str) -> bool:
 
 
 def loop_files(engine: Engine) -> list[str]:
-    """Return the files of the engine that are behind loop devices."""
-    backing = (path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file"))
-    return [path for path in backing if path.startswith(str(engine.data_root.resolve()))]
+    """Return the files of the engine that are behind loop devices, mounted here or such that do not go by themselves.
+
+    A device that goes with its last user may have one in a mount namespace that somebody else made meanwhile.
+    """
+    root = str(engine.data_root.resolve())
+    mounted = {line.split(" - ")[1].split()[1] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    found = []
+    for device in Path("/sys/block").glob("loop*"):
+        try:
+            file = (device / "loop/backing_file").read_text().strip()
+            goes = (device / "loop/autoclear").read_text().strip() == "1"
+        except OSError:
+            continue  # it has no file, or not any more
+        if file.startswith(root) and (f"/dev/{device.name}" in mounted or not goes):
+            found.append(file)
+    return found
