@@ -120,12 +120,14 @@ def test_ports_of_a_running_container_change_at_the_proxy_too(isolated, bindings
         lab.serve(web.key, 54, UDP)
         assert lab.fetch(None, "::1", 8080) != "172.17.0.1"
         change = service.change_ports(web, bindings(":8080:81/tcp", ":8053:54/udp"), web.ports)
+        await service._host.relay.settle()
         for address in ("::1", "127.0.0.1"):
             while lab.fetch(None, address, 8080) != "172.17.0.1":
                 await asyncio.sleep(0.02)
             while lab.fetch(None, address, 8053, UDP, timeout=1) != "172.17.0.1":
                 await asyncio.sleep(0.02)
         change.undo()
+        await service._host.relay.settle()
         lab.serve(web.key, 80)
         while lab.fetch(None, "::1", 8080) != "172.17.0.1":
             await asyncio.sleep(0.02)
