@@ -35,24 +35,22 @@ def engine(outside: NetworkNamespace, tmp_path_factory: pytest.TempPathFactory) 
     engine = Engine(options=[f"--dns={OUTSIDE}"])
     pages = tmp_path_factory.mktemp("pages")
     (pages / "package").write_text("a package\n")
-    ends = ("type", "veth", "peer", "name", "way0", "netns", str(outside.pid))
-    engine.namespace.run("ip", "link", "add", "way0", *ends)
-    for namespace, address in ((outside, OUTSIDE), (engine.namespace, INSIDE)):
-        namespace.run("ip", "address", "add", f"{address}/30", "dev", "way0")
-        namespace.run("ip", "link", "set", "way0", "up")
-    engine.namespace.run("ip", "route", "add", "default", "via", OUTSIDE)
-    names = DnsServer(outside, OUTSIDE, always(OUTSIDE))
-    server = subprocess.Popen([*outside.prefix(), "busybox", "httpd", "-f", "-p", f"{OUTSIDE}:80", "-h", str(pages)])
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(engine.close)
+        ends = ("type", "veth", "peer", "name", "way0", "netns", str(outside.pid))
+        engine.namespace.run("ip", "link", "add", "way0", *ends)
+        for namespace, address in ((outside, OUTSIDE), (engine.namespace, INSIDE)):
+            namespace.run("ip", "address", "add", f"{address}/30", "dev", "way0")
+            namespace.run("ip", "link", "set", "way0", "up")
+        engine.namespace.run("ip", "route", "add", "default", "via", OUTSIDE)
+        undo.callback(DnsServer(outside, OUTSIDE, always(OUTSIDE)).close)
+        command = [*outside.prefix(), "busybox", "httpd", "-f", "-p", f"{OUTSIDE}:80", "-h", str(pages)]
+        server = undo.enter_context(subprocess.Popen(command))
+        undo.callback(server.kill)
         until(lambda: _answers(outside), 30)
         engine.start()
         import_busybox(engine)
         yield engine
-    finally:
-        names.close()
-        server.kill()
-        server.wait(30)
-        engine.close()
 
 
 def _answers(outside: NetworkNamespace) -> bool:

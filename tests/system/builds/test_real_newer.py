@@ -88,20 +88,22 @@ def podman() -> Iterator[Build]:
         peer = Podman()
     except RuntimeError as exc:
         pytest.skip(str(exc))
-    base = builds.rows(peer.export(builds.BASE))
+    try:
+        base = builds.rows(peer.export(builds.BASE))
 
-    def build(case: str, context: Path) -> dict[str, Any]:
-        peer.build(context, case, *FLAGS.get(case, ()))
-        config = builds.configuration(peer, f"localhost/{case}")
-        labels = config["Config"].pop("Labels", {})
-        if labels := {name: value for name, value in labels.items() if name != "io.buildah.version"}:
-            config["Config"]["Labels"] = labels
-        found = observed(config, builds.rows(peer.export(case)), base)
-        found.pop("/run", None)
-        return found
+        def build(case: str, context: Path) -> dict[str, Any]:
+            peer.build(context, case, *FLAGS.get(case, ()))
+            config = builds.configuration(peer, f"localhost/{case}")
+            labels = config["Config"].pop("Labels", {})
+            if labels := {name: value for name, value in labels.items() if name != "io.buildah.version"}:
+                config["Config"]["Labels"] = labels
+            found = observed(config, builds.rows(peer.export(case)), base)
+            found.pop("/run", None)
+            return found
 
-    yield build
-    peer.close()
+        yield build
+    finally:
+        peer.close()
 
 
 @pytest.fixture(scope="module")
