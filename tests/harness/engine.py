@@ -192,6 +192,8 @@ class Engine:
         try:
             if self.process is None:
                 self.start()
+            elif self.process.poll() is not None:
+                raise RuntimeError(f"boxshipd ended with {self.process.returncode}:\n{self.log_text()[-4000:]}")
             ids = [container["Id"] for container in self.api("GET", "/containers/json?all=1")[1]]
             for id in ids:
                 self.api("DELETE", f"/containers/{id}?force=1&v=1")
