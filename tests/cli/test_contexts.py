@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.cli.commands.context_archive import LIMIT
+from boxship.cli.commands.system.context_archive import LIMIT
 
 
 @pytest.fixture

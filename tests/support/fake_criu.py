@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
-from boxship.runtime import checkpoint_messages as messages
+from boxship.runtime.checkpoints import messages
 
 HERE = Path(os.environ["FAKE_CRIU"])
 

@@ -16,9 +16,9 @@ from boxship.build import sources
 from boxship.build.files import Archive, Kind, Tree
 from boxship.build.files.node import clean
 from boxship.build.graph import Git
-from boxship.build.scratch import Scratch
-from boxship.images import feed
+from boxship.build.steps.scratch import Scratch
 from boxship.images.streams import Pieces
+from boxship.images.transfers import feed
 from boxship.snapshots.compression import InvalidCompression
 from boxship.snapshots.tar_reader import InvalidTar
 from boxship.spec.docker.build import BuildOptions

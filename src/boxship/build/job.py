@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.whole import in_thread, whole
 from boxship.build import context as contexts
-from boxship.build import entitlements, frontend
-from boxship.build.assembly import Assembly, StepImage
+from boxship.build import frontend
 from boxship.build.attestations import attaching
 from boxship.build.attestations.request import Wanted
 from boxship.build.attestations.request import parse as parse_attestations
-from boxship.build.cache import Record
+from boxship.build.caching.cache import Record
 from boxship.build.context import Dockerfile
-from boxship.build.executor import Executor
 from boxship.build.frontend import Base
 from boxship.build.graph import Run
-from boxship.build.mounts import Mounts
+from boxship.build.outcome.assembly import Assembly, StepImage
+from boxship.build.outcome.squash import squash
 from boxship.build.plan import Plan, Stage
 from boxship.build.progress import AnyEvent, Built, Checked, Described, Planned, Pulling, Row, StepDone, Warned
 from boxship.build.remote_cache.exports import inlined
@@ -34,7 +33,9 @@ from boxship.build.remote_cache.imports import opened as opened_imports
 from boxship.build.session import Session
 from boxship.build.settings import epoch_ns, host_config, registry_auth, split_tag
 from boxship.build.solver import Solver
-from boxship.build.squash import squash
+from boxship.build.steps import entitlements
+from boxship.build.steps.executor import Executor
+from boxship.build.steps.mounts import Mounts
 from boxship.images import reference as references
 from boxship.images.indexes import Origin
 from boxship.images.layers import NewImage

@@ -12,21 +12,22 @@ import msgspec
 
 from boxship.base.errors import BoxshipError
 from boxship.base.identity import IdentityMapping
-from boxship.build import comparison, exported, usage
 from boxship.build.attestations import attaching, spdx
-from boxship.build.cache import Cache
-from boxship.build.cache_mounts import CacheMounts
+from boxship.build.caching import usage
+from boxship.build.caching.cache import Cache
 from boxship.build.classic import ClassicText
-from boxship.build.debugging import Decision, StoppedSteps
-from boxship.build.entitlements import Offered
 from boxship.build.job import Job
+from boxship.build.outcome import comparison, exported
 from boxship.build.plan import Plan
 from boxship.build.progress import Aborted, AnyEvent, Built, Pulling, Warned
 from boxship.build.remote_cache.exports import Exporter
 from boxship.build.results import BuildFailed
-from boxship.build.runner import StepRunner
-from boxship.build.scratch import Scratch
-from boxship.build.secrets import SecretFiles
+from boxship.build.steps.cache_mounts import CacheMounts
+from boxship.build.steps.debugging import Decision, StoppedSteps
+from boxship.build.steps.entitlements import Offered
+from boxship.build.steps.runner import StepRunner
+from boxship.build.steps.scratch import Scratch
+from boxship.build.steps.secrets import SecretFiles
 from boxship.images import ImageService
 from boxship.images.progress import stream
 from boxship.spec.boxship.build_cache import CacheWanted

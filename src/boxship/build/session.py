@@ -9,7 +9,7 @@ from boxship.base.identity import IdentityMapping
 from boxship.build.files import Tree
 from boxship.build.progress import AnyEvent
 from boxship.build.remote_cache.imports import Imports
-from boxship.build.scratch import Scratch
+from boxship.build.steps.scratch import Scratch
 from boxship.images.layers import Addition, LayerStore
 from boxship.images.model import Image
 from boxship.spec.docker.build import BuildOptions

@@ -8,15 +8,15 @@ import time
 from collections.abc import Sequence
 
 from boxship.base.whole import whole
-from boxship.build import keys
-from boxship.build.cache import Cache, Record
-from boxship.build.executor import Executor, Work
+from boxship.build.caching import keys
+from boxship.build.caching.cache import Cache, Record
+from boxship.build.caching.recording import Recorder
 from boxship.build.files import Tree
 from boxship.build.graph import Context, Download, Git, Graph, Image, Scratch, Vertex
 from boxship.build.progress import Ended, Failed
-from boxship.build.recording import Recorder
 from boxship.build.results import BuildFailed, Result
 from boxship.build.session import Session
+from boxship.build.steps.executor import Executor, Work
 
 Value = Result | Tree
 

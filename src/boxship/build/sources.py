@@ -25,8 +25,8 @@ from boxship.base.whole import in_thread
 from boxship.build.files import Archive, Directory
 from boxship.build.files.node import clean
 from boxship.build.graph import Download, Git
-from boxship.build.scratch import Scratch
-from boxship.images import feed
+from boxship.build.steps.scratch import Scratch
+from boxship.images.transfers import feed
 from boxship.linux import fs
 from boxship.snapshots import tree
 

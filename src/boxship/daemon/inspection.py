@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from boxship.build.cache import RECORD, decode_record
-from boxship.build.cache_mounts import MOUNT, decode_mount
+from boxship.build.caching.cache import RECORD, decode_record
+from boxship.build.steps.cache_mounts import MOUNT, decode_mount
 from boxship.engine.model import SPEC_KIND, STATUS_KIND
 from boxship.engine.rows import decode_spec, decode_status
 from boxship.images import indexes

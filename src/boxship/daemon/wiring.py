@@ -16,8 +16,9 @@ from boxship.api import backend
 from boxship.api.shipping import Shipping
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.base.identity import IdentityMapping
-from boxship.build import entitlements, limits
+from boxship.build.caching import limits
 from boxship.build.service import BuildService
+from boxship.build.steps import entitlements
 from boxship.content import ContentStore
 from boxship.daemon import inspection
 from boxship.daemon.authorization import PluginAuthorizer

@@ -15,7 +15,7 @@ from boxship.base.errors import Conflict, InvalidInput, NotFound
 from boxship.engine.container import Container, ContainerIndex
 from boxship.engine.model import ContainerSpec
 from boxship.engine.networking import link_parts
-from boxship.networks.publish import parse_port
+from boxship.networks.publishing.publish import parse_port
 from boxship.spec.docker.container import HostConfig
 
 _OWN_VARIABLES = ("HOME", "PATH")  # of the other container's, those that say nothing about it

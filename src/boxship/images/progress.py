@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxship.images.feed import Message, Report
+from boxship.images.transfers.feed import Message, Report
 
 _WIDTH = 50
 _STEP = 512 * 1024  # bytes between two messages of one bar

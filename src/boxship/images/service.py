@@ -17,35 +17,25 @@ import msgspec
 from boxship.base import clock
 from boxship.base.errors import Conflict, NotFound
 from boxship.content import ContentStore
-from boxship.images import (
-    attested,
-    describe,
-    feed,
-    hello,
-    importing,
-    indexes,
-    listing,
-    loading,
-    progress,
-    reference,
-    saving,
-)
+from boxship.images import attested, describe, hello, indexes, listing, progress, reference
 from boxship.images import changes as instructions
 from boxship.images import platform as platforms
+from boxship.images.archives import importing, loading, saving
+from boxship.images.archives.outgoing import tags_to_push
 from boxship.images.catalog import Catalog, find, means_id, stored_name
 from boxship.images.deletion import Deletion, Emit
 from boxship.images.elf import ARCHITECTURES
-from boxship.images.feed import Feed, Message, Report
 from boxship.images.filters import Filters
 from boxship.images.layers import LayerStore, NewImage
 from boxship.images.manifests import Manifests
 from boxship.images.model import IMAGE, Image, ImageUser, decode_image, encode
-from boxship.images.outgoing import tags_to_push
-from boxship.images.pulling import Puller
-from boxship.images.pushing import Pusher
-from boxship.images.remote import Remote
-from boxship.images.shipping import Shipping
 from boxship.images.streams import Tee
+from boxship.images.transfers import feed
+from boxship.images.transfers.feed import Feed, Message, Report
+from boxship.images.transfers.pulling import Puller
+from boxship.images.transfers.pushing import Pusher
+from boxship.images.transfers.remote import Remote
+from boxship.images.transfers.shipping import Shipping
 from boxship.registry.client.credentials import from_header
 from boxship.registry.client.hosts import Credentials, RegistrySettings
 from boxship.snapshots.snapshotter import Snapshotter

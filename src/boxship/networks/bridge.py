@@ -16,7 +16,8 @@ from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.linux.rtnetlink import Address, Link, Route
-from boxship.networks import guard, ipam
+from boxship.networks.addressing import ipam
+from boxship.networks.filtering import guard
 from boxship.networks.options import NetworkOptions
 
 DEFAULT_NAME = "docker0"

@@ -1,6 +1,6 @@
 """From a request to the network that it describes: checks and defaults, in Docker's words.
 
-Pure; subnets that the user leaves to us are chosen by :mod:`boxship.networks.ipam` afterwards.
+Pure; subnets that the user leaves to us are chosen by :mod:`boxship.networks.addressing.ipam` afterwards.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 import msgspec
 
 from boxship.base.errors import Conflict, Forbidden, InvalidInput, NotFound
+from boxship.networks.addressing.ipam import Subnet, overlap
 from boxship.networks.catalog import BUILT_IN, Network, Pool
-from boxship.networks.ipam import Subnet, overlap
 from boxship.spec.docker.network import IPAMPool, NetworkCreate
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")

@@ -1,4 +1,4 @@
-"""Who reaches a container, and why: the rules of :mod:`boxship.networks.rules` said in words. Pure."""
+"""Who reaches a container, and why: the rules of :mod:`boxship.networks.filtering.rules` said in words. Pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from boxship.networks.host_rules import Obstacle
+from boxship.networks.filtering.host_rules import Obstacle
+from boxship.networks.filtering.rules import (
+    IPV4,
+    IPV6,
+    ROUTED,
+    UNPROTECTED,
+    BridgeRules,
+    Family,
+    entering_chain,
+    place_of,
+)
 from boxship.networks.models import Endpoint, PublishedPort, Sandbox
-from boxship.networks.relay import crosses
-from boxship.networks.rules import IPV4, IPV6, ROUTED, UNPROTECTED, BridgeRules, Family, entering_chain, place_of
+from boxship.networks.publishing.relay import crosses
 from boxship.spec.boxship.explanation import Reach, Way
 
 HOST, LOOPBACK, LAN = "the host", "loopback of the host", "the LAN"

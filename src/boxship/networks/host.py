@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from boxship.base.errors import SystemFailure
 from boxship.linux.netlink import NETLINK_NETFILTER, Socket
-from boxship.networks import relay
-from boxship.networks.firewall import Firewall
-from boxship.networks.guard import Guard
+from boxship.networks.filtering.firewall import Firewall
+from boxship.networks.filtering.guard import Guard
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.models import PublishedPort
 from boxship.networks.options import NetworkOptions
-from boxship.networks.ports import PortTable, read_random_range, reserve
-from boxship.networks.relay import Relay, Share
-from boxship.networks.rules import BridgeRules
+from boxship.networks.publishing import relay
+from boxship.networks.publishing.ports import PortTable, read_random_range, reserve
+from boxship.networks.publishing.relay import Relay, Share
 
 
 class Host:

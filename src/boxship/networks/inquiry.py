@@ -10,11 +10,12 @@ from ipaddress import ip_network
 
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
-from boxship.networks import explain, guard
+from boxship.networks import explain
 from boxship.networks.explain import Facts
+from boxship.networks.filtering import guard
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.host import Host
 from boxship.networks.live import LiveNetwork
-from boxship.networks.rules import BridgeRules
 
 _log = logging.getLogger(__name__)
 

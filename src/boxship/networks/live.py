@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from boxship.base.errors import InvalidInput, SystemFailure
 from boxship.linux.rtnetlink import mac_bytes
+from boxship.networks.addressing.ipam import Address, AddressSpace, mac_of
 from boxship.networks.catalog import Network, Pool
 from boxship.networks.drivers import Driver
-from boxship.networks.ipam import Address, AddressSpace, mac_of
 from boxship.networks.models import Endpoint, EndpointRequest
 
 

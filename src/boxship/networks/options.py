@@ -46,7 +46,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the default bridge, and of all networks.
 
     With ``userland_proxy`` a program carries the host's loopback connections to published ports, and those of a family that
-    the container has no address of; without, only those of IPv6's loopback. See :mod:`boxship.networks.relay`.
+    the container has no address of; without, only those of IPv6's loopback. See :mod:`boxship.networks.publishing.relay`.
     """
 
     bridge: str = ""  # an existing bridge to use; "none": no default network

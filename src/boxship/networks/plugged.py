@@ -18,13 +18,13 @@ import msgspec
 from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
+from boxship.networks.addressing.remote_ipam import RemoteIpam
 from boxship.networks.catalog import Network
 from boxship.networks.drivers.remote import RemoteDriver
 from boxship.networks.gateways import Gateways
 from boxship.networks.live import Chosen, LiveNetwork
 from boxship.networks.models import AttachRequest, Endpoint, EndpointRequest, Sandbox
-from boxship.networks.publish import parse_port
-from boxship.networks.remote_ipam import RemoteIpam
+from boxship.networks.publishing.publish import parse_port
 from boxship.plugins import Ledger, Plugins
 
 BUILT_IN_IPAM = ("default", "null")

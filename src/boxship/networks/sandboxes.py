@@ -21,10 +21,11 @@ from boxship.base import ids
 from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
-from boxship.networks import catalog, endpoints, gateways, names, namespaces, publish, republish
+from boxship.networks import catalog, endpoints, gateways, names, namespaces
 from boxship.networks.drivers import options
 from boxship.networks.drivers.macvlan import MacvlanDriver
 from boxship.networks.files import DNSDefaults, name_servers
+from boxship.networks.filtering.rules import ROUTED
 from boxship.networks.gateways import Gateways
 from boxship.networks.host import Host
 from boxship.networks.live import Chosen, LiveNetwork, mac_address
@@ -33,11 +34,11 @@ from boxship.networks.names import EndpointNames, NameTable, NoNames, Resolver
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
 from boxship.networks.plugged import PluggedNetworks
-from boxship.networks.ports import PortTaken
-from boxship.networks.publish import Claim
-from boxship.networks.relay import NoRelay, Relay
-from boxship.networks.republish import PortChange
-from boxship.networks.rules import ROUTED
+from boxship.networks.publishing import publish, republish
+from boxship.networks.publishing.ports import PortTaken
+from boxship.networks.publishing.publish import Claim
+from boxship.networks.publishing.relay import NoRelay, Relay
+from boxship.networks.publishing.republish import PortChange
 from boxship.spec.docker.container import PortBinding
 
 Emit = Callable[[str, str, str, Mapping[str, str]], None]

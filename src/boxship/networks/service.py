@@ -17,7 +17,8 @@ from boxship.base.errors import BoxshipError, Forbidden, InvalidInput, NotFound,
 from boxship.base.identity import IdentityMapping
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
-from boxship.networks import bridge, catalog, definition, inquiry, pools
+from boxship.networks import bridge, catalog, definition, inquiry
+from boxship.networks.addressing import pools
 from boxship.networks.catalog import Filters, Network
 from boxship.networks.drivers import Driver
 from boxship.networks.drivers.bare import BareDriver
@@ -26,14 +27,14 @@ from boxship.networks.drivers.macvlan import IpvlanDriver, MacvlanDriver
 from boxship.networks.drivers.remote import RemoteDriver
 from boxship.networks.explain import Facts
 from boxship.networks.files import DNSDefaults
+from boxship.networks.filtering.rules import IPV6
 from boxship.networks.live import LiveNetwork
 from boxship.networks.models import NamespaceFactory, PublishedPort, Sandbox, UserNamespace
 from boxship.networks.names import NameTable
 from boxship.networks.namespaces import NamespacePool
 from boxship.networks.options import NetworkOptions
 from boxship.networks.plugged import PluggedNetworks
-from boxship.networks.relay import Relay
-from boxship.networks.rules import IPV6
+from boxship.networks.publishing.relay import Relay
 from boxship.networks.sandboxes import Emit, Sandboxes, endpoint_names
 from boxship.networks.setup import SetUp
 from boxship.spec.docker.network import NetworkCreate, NetworkCreated, NetworkInspect

@@ -14,18 +14,19 @@ import msgspec
 
 from boxship.base.errors import BoxshipError
 from boxship.linux import rtnetlink
-from boxship.networks import bridge, files, ipam, namespaces, pools
+from boxship.networks import bridge, files, namespaces
+from boxship.networks.addressing import ipam, pools
 from boxship.networks.catalog import Network, Pool
 from boxship.networks.drivers import Driver
 from boxship.networks.drivers import bridge as bridge_driver
 from boxship.networks.drivers.bare import BareDriver
-from boxship.networks.firewall import Firewall
-from boxship.networks.guard import Guard
+from boxship.networks.filtering.firewall import Firewall
+from boxship.networks.filtering.guard import Guard
+from boxship.networks.filtering.rules import IPV4, IPV6, Family
 from boxship.networks.host import Host
 from boxship.networks.live import LiveNetwork
 from boxship.networks.models import Sandbox
 from boxship.networks.options import NetworkOptions
-from boxship.networks.rules import IPV4, IPV6, Family
 
 _log = logging.getLogger(__name__)
 

@@ -2,5 +2,5 @@
 
 Owns the listening sockets of those ports, which boxshipd binds and hands over, and the connections that came through them. Has no
 rights but those of a user that nobody is. What it is told: :mod:`boxship.proxy.control`; which ports need it:
-``boxship.networks.relay``.
+``boxship.networks.publishing.relay``.
 """

@@ -19,7 +19,7 @@ import signal
 
 from boxship.linux import pidfd, prctl
 from boxship.linux.rename import RENAME_NOREPLACE, renameat2
-from boxship.runtime import checkpoint
+from boxship.runtime.checkpoints import images as checkpoint
 from boxship.shim import records
 
 TYPE_CHECKING = False
@@ -50,7 +50,7 @@ def save(
     bound: Collection[str],
     leave_running: bool,
 ) -> None:
-    """Save the container as ``name`` in ``directory``; blocks. See :func:`boxship.runtime.checkpoint.dump`.
+    """Save the container as ``name`` in ``directory``; blocks. See :func:`boxship.runtime.checkpoints.images.dump`.
 
     For a helper process, which ends with the shim. ``name`` must be free: whatever is called so afterwards is this checkpoint. Raises RuntimeFailure or OSError: then there
     is none, and the container runs on.

@@ -6,7 +6,7 @@ Words: a volume is *anonymous* when nobody named it, *in use* while a container 
 when no container does. *Copy-up* fills an empty volume with what the image has at its place.
 """
 
-from boxship.volumes.history import VolumeHistory
 from boxship.volumes.service import VolumeService
+from boxship.volumes.timeline.history import VolumeHistory
 
 __all__ = ["VolumeHistory", "VolumeService"]

@@ -11,7 +11,8 @@ import os
 
 from boxship.linux.fs import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from boxship.linux.rename import RENAME_NOREPLACE, renameat2
-from boxship.volumes import bounds, tree
+from boxship.volumes import tree
+from boxship.volumes.local import bounds
 
 DATA = "_data"
 _PARTIAL = ".copy-up.partial"

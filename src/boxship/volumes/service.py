@@ -26,12 +26,14 @@ from boxship.base import atomicfile, clock, ids
 from boxship.base.errors import BoxshipError, Conflict, InvalidInput, NotFound, NotSupported, SystemFailure
 from boxship.spec.docker.volume import Volume, VolumeCreate, VolumeList
 from boxship.store import Store, Transaction
-from boxship.volumes import bounds, copyup, inplace, matching, mounting, rows, snapshots, tree
-from boxship.volumes import options as driver_options
+from boxship.volumes import copyup, matching, rows, tree
 from boxship.volumes.drivers import VolumeDrivers
+from boxship.volumes.local import bounds, mounting
+from boxship.volumes.local import options as driver_options
 from boxship.volumes.matching import Filters
 from boxship.volumes.plugged import PluggedVolumes
 from boxship.volumes.rows import ANONYMOUS_LABEL, KIND, LOCAL, Row
+from boxship.volumes.timeline import inplace, snapshots
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from boxship.build import agents
-from boxship.build.scratch import Scratch
+from boxship.build.steps import agents
+from boxship.build.steps.scratch import Scratch
 from boxship.store import Store
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.build.cache_mounts import CacheMounts
+from boxship.build.steps.cache_mounts import CacheMounts
 from boxship.store import Store
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boxship.build.comparison import Found, trees
+from boxship.build.outcome.comparison import Found, trees
 
 TIME = 1_700_000_000
 

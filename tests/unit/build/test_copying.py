@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxship.build.copying import CopyFailed, LayerWriter, Owner, Selection
 from boxship.build.files import Archive
 from boxship.build.graph import Copy
-from boxship.build.target import Target
+from boxship.build.steps.copying import CopyFailed, LayerWriter, Owner, Selection
+from boxship.build.steps.target import Target
 
 Members = dict[str, tuple[str, str]]  # path: kind and content or link
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from boxship.base.errors import InvalidInput
-from boxship.build.entitlements import Offered, check, devices, grant, offered
 from boxship.build.graph import Run
-from boxship.build.runner import HostDevice
+from boxship.build.steps.entitlements import Offered, check, devices, grant, offered
+from boxship.build.steps.runner import HostDevice
 
 FOUND = [HostDevice(name=f"v.w/x={name}", class_name=name.upper()) for name in "abc"]
 

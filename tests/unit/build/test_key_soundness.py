@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from boxship.build import adoption, keys
-from boxship.build.copying import Selection
+from boxship.build.caching import adoption, keys
 from boxship.build.files import Archive
 from boxship.build.graph import AnyOperation, Copy, MakeDirectory, Mount, Run, WriteFile
 from boxship.build.settings import surroundings
+from boxship.build.steps.copying import Selection
 from boxship.spec.docker.build import BuildOptions
 from boxship.spec.docker.container import Ulimit
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxship.build import keys
-from boxship.build.cache import Cache, Record
+from boxship.build.caching import keys
+from boxship.build.caching.cache import Cache, Record
+from boxship.build.caching.keys import FILES, Key
 from boxship.build.graph import Copy, Mount, Run
-from boxship.build.keys import FILES, Key
 from boxship.store import Store
 
 RUN = Run(args=("/bin/sh", "-c", "make"), env=("A=1", "HTTP_PROXY=x"), uncounted_env=("HTTP_PROXY",))

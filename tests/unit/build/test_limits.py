@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from boxship.base.errors import InvalidInput
-from boxship.build.limits import parse
-from boxship.build.usage import KEEP_STORAGE, Choice
+from boxship.build.caching.limits import parse
+from boxship.build.caching.usage import KEEP_STORAGE, Choice
 
 GB = 1024**3
 

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from boxship.base.errors import SystemFailure
-from boxship.build.cache import Cache, Record
-from boxship.build.keys import Key
-from boxship.build.recording import Recorder
+from boxship.build.caching.cache import Cache, Record
+from boxship.build.caching.keys import Key
+from boxship.build.caching.recording import Recorder
 from boxship.images.layers import Addition
 
 

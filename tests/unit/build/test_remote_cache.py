@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from boxship.base.errors import BoxshipError
-from boxship.build import keys
-from boxship.build.cache import Record
+from boxship.build.caching import keys
+from boxship.build.caching.cache import Record
 from boxship.build.files import Archive
 from boxship.build.graph import Run
 from boxship.build.remote_cache import archives

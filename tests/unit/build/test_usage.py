@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from boxship.base.errors import InvalidInput
-from boxship.build.adoption import adopt
-from boxship.build.usage import Choice, Row, choose
+from boxship.build.caching.adoption import adopt
+from boxship.build.caching.usage import Choice, Row, choose
 from boxship.images.model import Image, ImageRow, make_image
 from boxship.spec.docker.build import BuildCacheItem
 from boxship.spec.oci import History, ImageConfig, RootFS, encode_config

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from boxship.cli import bootstrap_apt, bootstrap_busybox
-from boxship.cli.bootstrap_apt import ARCHIVES, sources
-from boxship.cli.bootstrap_debian import BootstrapError, explain, split_tag
-from boxship.cli.bootstrap_debian import bootstrap_debian as bootstrap
+from boxship.cli.bootstrap import apt, busybox
+from boxship.cli.bootstrap.apt import ARCHIVES, sources
+from boxship.cli.bootstrap.debian import BootstrapError, explain, split_tag
+from boxship.cli.bootstrap.debian import bootstrap_debian as bootstrap
 
 pytestmark = pytest.mark.row("IMG-17")
 
@@ -109,7 +109,7 @@ def test_the_output_of_mmdebstrap_is_the_stream(monkeypatch: pytest.MonkeyPatch,
 def test_the_hosts_apt_options_are_handed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = "echo 'Acquire::http::Proxy \"http://p:3142\";'; echo 'Acquire::AllowInsecureRepositories \"1\";'"
     tools(monkeypatch, tmp_path, **{"apt-config": config})
-    options = bootstrap_apt.host_options()
+    options = apt.host_options()
     assert 'Acquire::http::Proxy "http://p:3142";' in options
     assert "AllowInsecure" not in options
 
@@ -151,7 +151,7 @@ def test_a_failure_is_explained(line: str, reason: str) -> None:
 
 
 def test_the_busybox_tree_has_a_name_for_each_applet() -> None:
-    data = bootstrap_busybox.build(b"program", ["bin/sh", "usr/bin/env", "linuxrc", "bin/busybox"], 5)
+    data = busybox.build(b"program", ["bin/sh", "usr/bin/env", "linuxrc", "bin/busybox"], 5)
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         found = {member.name: member for member in tar}
     assert found["bin/sh"].linkname == "bin/busybox"
@@ -160,7 +160,7 @@ def test_the_busybox_tree_has_a_name_for_each_applet() -> None:
     assert found["tmp"].mode == 0o1777
     assert found["etc/shadow"].mode == 0o600
     assert {member.mtime for member in found.values()} == {5}
-    assert data == bootstrap_busybox.build(b"program", ["usr/bin/env", "bin/sh", "linuxrc"], 5)
+    assert data == busybox.build(b"program", ["usr/bin/env", "bin/sh", "linuxrc"], 5)
 
 
 def test_only_static_programs_are_static(tmp_path: Path) -> None:
@@ -168,14 +168,14 @@ def test_only_static_programs_are_static(tmp_path: Path) -> None:
 
     program = tmp_path / "static"
     program.write_bytes(printer(b"x", "amd64"))
-    assert bootstrap_busybox.is_static(str(program))
-    assert not bootstrap_busybox.is_static("/bin/true")
-    assert not bootstrap_busybox.is_static(__file__)
-    assert not bootstrap_busybox.is_static(str(tmp_path / "none"))
+    assert busybox.is_static(str(program))
+    assert not busybox.is_static("/bin/true")
+    assert not busybox.is_static(__file__)
+    assert not busybox.is_static(str(tmp_path / "none"))
 
 
 def test_without_busybox_and_apt_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tools(monkeypatch, tmp_path)
-    monkeypatch.setattr(bootstrap_busybox, "is_static", lambda path: False)
+    monkeypatch.setattr(busybox, "is_static", lambda path: False)
     with pytest.raises(BootstrapError, match="no static busybox on this host"):
-        next(bootstrap_busybox.bootstrap_busybox(print))
+        next(busybox.bootstrap_busybox(print))

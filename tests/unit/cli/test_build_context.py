@@ -14,7 +14,7 @@ from boxship.cli.building.caches import parse_imports
 from boxship.cli.building.packing import pack_files
 from boxship.cli.building.query import build_query
 from boxship.cli.command import ExitError
-from boxship.cli.commands.build import FLAGS
+from boxship.cli.commands.images.build import FLAGS
 from boxship.cli.flags import parse
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from boxship.cli.commands.df import LISTING, summary, totals
+from boxship.cli.commands.system.df import LISTING, summary, totals
 
 OLD = {
     "LayersSize": 300,

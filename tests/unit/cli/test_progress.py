@@ -7,8 +7,8 @@ import os
 import pytest
 
 from boxship.cli.command import ExitError
-from boxship.cli.commands.events import event_line
-from boxship.cli.commands.stats import cpu_percent, disk_bytes, memory_used
+from boxship.cli.commands.containers.stats import cpu_percent, disk_bytes, memory_used
+from boxship.cli.commands.system.events import event_line
 from boxship.cli.progress import Progress, Rate, progress_text
 
 

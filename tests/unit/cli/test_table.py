@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boxship.cli.commands.ps import ports_text
+from boxship.cli.commands.containers.ps import ports_text
 from boxship.cli.table import align, ellipsis, short_id
 
 

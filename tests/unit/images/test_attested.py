@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from boxship.images import indexes
-from boxship.images.outgoing import Outgoing
+from boxship.images.archives.outgoing import Outgoing
 from boxship.images.reference import parse
 
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from boxship.content import ContentStore
-from boxship.images.downloads import Downloads
+from boxship.images.transfers.downloads import Downloads
 from boxship.registry.client.hosts import Endpoint, RegistrySettings
 from boxship.registry.client.session import Timeouts
 from boxship.registry.client.slots import Slots

@@ -8,7 +8,7 @@ import pytest
 
 from boxship.base.errors import Conflict, InvalidInput, NotFound
 from boxship.images import ImageUser
-from boxship.images.outgoing import Outgoing
+from boxship.images.archives.outgoing import Outgoing
 from boxship.images.reference import parse
 from boxship.spec.oci import Platform
 from harness.platforms import HERE, OTHERS, Multi

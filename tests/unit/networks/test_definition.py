@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from boxship.base.errors import BoxshipError, Conflict, Forbidden, InvalidInput
+from boxship.networks.addressing.pools import with_gateway
 from boxship.networks.catalog import Network, Pool
 from boxship.networks.definition import define
-from boxship.networks.pools import with_gateway
 from boxship.spec.docker.network import IPAM, ConfigReference, IPAMPool, NetworkCreate
 
 THERE = Network(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from boxship.networks.explain import Facts, overlaps, own_address, published, text
-from boxship.networks.host_rules import Obstacle
+from boxship.networks.filtering.host_rules import Obstacle
+from boxship.networks.filtering.rules import ROUTED, UNPROTECTED, BridgeRules
 from boxship.networks.models import Endpoint, PublishedPort, Sandbox
-from boxship.networks.rules import ROUTED, UNPROTECTED, BridgeRules
 
 FRONT = BridgeRules("f1", "br-front", "172.20.0.0/24", "fd00:20::/64")
 BACK = BridgeRules("b1", "br-back", "172.21.0.0/24")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from boxship.linux.nftables import NftError
-from boxship.networks.host_rules import Obstacle, judge, read
+from boxship.networks.filtering.host_rules import Obstacle, judge, read
 
 ACCEPT, DROP, JUMP = {"accept": None}, {"drop": None}, {"jump": {"target": "more"}}
 TCP = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 22}}

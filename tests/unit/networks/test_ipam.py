@@ -6,9 +6,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 import pytest
 
 from boxship.base.errors import InvalidInput, SystemFailure
-from boxship.networks.ipam import AddressInUse, AddressSpace, free_subnet, mac_of, span, subnets
+from boxship.networks.addressing.ipam import AddressInUse, AddressSpace, free_subnet, mac_of, span, subnets
+from boxship.networks.addressing.pools import local_pool
 from boxship.networks.options import DEFAULT_ADDRESS_POOLS, SMALL_ADDRESS_POOLS, AddressPool
-from boxship.networks.pools import local_pool
 
 
 def space(subnet="172.17.0.0/16", gateway="172.17.0.1", allocation_range=None):

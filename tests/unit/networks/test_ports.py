@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from boxship.networks.models import PublishedPort
-from boxship.networks.ports import PortTable, PortTaken, reserve
-from boxship.networks.publish import Claim
+from boxship.networks.publishing.ports import PortTable, PortTaken, reserve
+from boxship.networks.publishing.publish import Claim
 
 
 class Socket:

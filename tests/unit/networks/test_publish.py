@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from boxship.base.errors import InvalidInput
-from boxship.networks.publish import Claim, claims
+from boxship.networks.publishing.publish import Claim, claims
 from boxship.spec.docker.container import PortBinding
 
 

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from boxship.networks.models import PublishedPort
-from boxship.networks.rules import (
+from boxship.networks.filtering.rules import (
     IPV4,
     IPV6,
     ROUTED,
@@ -17,6 +16,7 @@ from boxship.networks.rules import (
     table,
     unguard_ports,
 )
+from boxship.networks.models import PublishedPort
 
 BRIDGE = BridgeRules("a1", "docker0", "172.17.0.0/16")
 

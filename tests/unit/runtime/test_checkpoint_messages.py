@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxship.runtime import checkpoint_messages as messages
+from boxship.runtime.checkpoints import messages
 
 pytestmark = pytest.mark.row("RUN-50")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from boxship.linux import mountinfo
-from boxship.runtime.checkpoint_mounts import external, sources
+from boxship.runtime.checkpoints.mounts import external, sources
 
 pytestmark = pytest.mark.row("RUN-50")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxship.runtime.checkpoint_worker import last_errors
+from boxship.runtime.checkpoints.worker import last_errors
 
 pytestmark = pytest.mark.row("RUN-50")
 

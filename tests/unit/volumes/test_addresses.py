@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from boxship.base.errors import SystemFailure
-from boxship.volumes.addresses import look_up, resolved
-from boxship.volumes.options import mount_options
+from boxship.volumes.local.addresses import look_up, resolved
+from boxship.volumes.local.options import mount_options
 
 HOSTS = {"files.example": "192.0.2.7", "six.example": "2001:db8::7"}
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from boxship.base.errors import InvalidInput
-from boxship.volumes import bounds, copyup, snapshots, tree
+from boxship.volumes import copyup, tree
+from boxship.volumes.local import bounds
+from boxship.volumes.timeline import snapshots
 
 
 class Projects:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from boxship.volumes import inplace, tree
+from boxship.volumes import tree
+from boxship.volumes.timeline import inplace
 
 OLD = {"a": "old a", "common": "old", "only": "x"}
 NEW = {"b": "new b", "common": "new"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from boxship.volumes import snapshots, tree
+from boxship.volumes import tree
+from boxship.volumes.timeline import snapshots
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boxship.base.errors import InvalidInput, NotFound
 from boxship.base.ids import new_id
-from boxship.build.assembly import StepImage, time_ns
 from boxship.build.attestations import materials, provenance, scan, spdx, storage
 from boxship.build.attestations.packages import Distribution
 from boxship.build.attestations.provenance import Facts
@@ -16,6 +15,7 @@ from boxship.build.attestations.request import Wanted
 from boxship.build.attestations.scan import Contents
 from boxship.build.context import Dockerfile
 from boxship.build.graph import Graph
+from boxship.build.outcome.assembly import StepImage, time_ns
 from boxship.build.plan import Plan
 from boxship.images import platform as platforms
 from boxship.images.indexes import Member, Origin

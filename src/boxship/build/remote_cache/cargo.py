@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from boxship.base.errors import InvalidInput
-from boxship.build.cache import Record
+from boxship.build.caching.cache import Record
 from boxship.build.remote_cache import blobs
 from boxship.build.remote_cache.blobs import Blob
 from boxship.images.layers import LayerStore, failures

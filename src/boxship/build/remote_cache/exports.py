@@ -13,18 +13,18 @@ import msgspec
 from boxship.base.errors import BoxshipError, NotFound
 from boxship.base.identity import IdentityMapping
 from boxship.base.whole import in_thread
-from boxship.build.assembly import StepImage
-from boxship.build.cache import Cache, Record
-from boxship.build.cache_mounts import CacheMounts
+from boxship.build.caching.cache import Cache, Record
 from boxship.build.graph import Run, Vertex
+from boxship.build.outcome.assembly import StepImage
 from boxship.build.progress import AnyEvent, CacheReady, Ended, Failed, Started, Warned
 from boxship.build.remote_cache import archives, blobs, layout
 from boxship.build.remote_cache.blobs import Blob
 from boxship.build.remote_cache.cargo import Cargo, entry, pack
 from boxship.build.settings import registry_auth
+from boxship.build.steps.cache_mounts import CacheMounts
 from boxship.images import reference as references
 from boxship.images.layers import LayerStore
-from boxship.images.pulling import Puller
+from boxship.images.transfers.pulling import Puller
 from boxship.registry.client.credentials import from_header
 from boxship.registry.client.errors import innermost
 from boxship.registry.client.places import first

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from boxship.base.errors import BoxshipError, InvalidInput, SystemFailure
 from boxship.base.whole import in_thread
+from boxship.build.caching.keys import Key
 from boxship.build.files import Archive, Tree
 from boxship.build.files.node import clean
-from boxship.build.keys import Key
 from boxship.build.progress import AnyEvent, Ended, Started, Transfer, Warned
 from boxship.build.remote_cache import archives
 from boxship.build.remote_cache.offer import NOTHING, Offer, Offered
@@ -23,10 +23,10 @@ from boxship.build.remote_cache.sources import ImageSource, LayoutSource, Regist
 from boxship.build.results import Result
 from boxship.build.settings import registry_auth
 from boxship.images import reference as references
-from boxship.images.feed import Message
 from boxship.images.layers import Addition, LayerStore, next_chain_id
 from boxship.images.model import Image
-from boxship.images.pulling import Puller
+from boxship.images.transfers.feed import Message
+from boxship.images.transfers.pulling import Puller
 from boxship.registry.client.credentials import from_header
 from boxship.snapshots.tar_reader import Readable
 from boxship.spec.boxship.build_cache import CacheImport

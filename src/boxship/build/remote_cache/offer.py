@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from boxship.build import keys
+from boxship.build.caching import keys
 from boxship.spec.boxship.build_cache import ARCHIVE, CacheDocument, shown
 from boxship.spec.oci import Descriptor, InvalidDocument
 from boxship.spec.oci.manifest import LAYERS

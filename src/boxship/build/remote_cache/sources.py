@@ -16,12 +16,12 @@ from boxship.build.remote_cache.layout import TAG
 from boxship.build.remote_cache.offer import NOTHING, Offer, Offered, of_document
 from boxship.content import DigestMismatch
 from boxship.images import platform as platforms
-from boxship.images.feed import Message
 from boxship.images.layers import Addition
 from boxship.images.model import Image
-from boxship.images.pulling import Layer, Puller
 from boxship.images.reference import Reference
 from boxship.images.streams import Pieces
+from boxship.images.transfers.feed import Message
+from boxship.images.transfers.pulling import Layer, Puller
 from boxship.registry.client.errors import Mismatch
 from boxship.registry.client.hosts import Credentials
 from boxship.registry.client.places import first

@@ -17,7 +17,7 @@ from boxship.engine.files import ContainerFiles
 from boxship.engine.lifecycle import Lifecycle, Restore
 from boxship.engine.model import State
 from boxship.engine.settings import EngineSettings
-from boxship.runtime import checkpoint_worker as worker
+from boxship.runtime.checkpoints import worker
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from boxship.engine.processes.resident import Link, Resident
 from boxship.networks.models import PublishedPort
-from boxship.networks.relay import SocketOf
+from boxship.networks.publishing.relay import SocketOf
 
 log = logging.getLogger(__name__)
 
 
 class Proxy:
-    """A :class:`boxship.networks.relay.Relay` whose connections go through a process that outlives this one.
+    """A :class:`boxship.networks.publishing.relay.Relay` whose connections go through a process that outlives this one.
 
     Until :meth:`stop` one runs while there are ports for it.
     """

@@ -28,7 +28,7 @@ from boxship.engine.lifecycle import CLEANUP_DEADLINE, Emit
 from boxship.engine.model import ResolvedMount, State
 from boxship.engine.processes.launcher import Launcher, UnattachedMount
 from boxship.engine.rootfs import paths, threads, trees
-from boxship.images.feed import Feed
+from boxship.images.transfers.feed import Feed
 from boxship.linux import fs
 from boxship.runtime.user import UserError, resolve_user
 from boxship.snapshots import Decompressed, InvalidTar, Snapshotter, TarReader, TarWriter, apply, owners, tree

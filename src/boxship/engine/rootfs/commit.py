@@ -20,9 +20,10 @@ from boxship.engine.model import State
 from boxship.engine.options import request
 from boxship.engine.rootfs import threads
 from boxship.engine.stillness import kept_still
-from boxship.images import ImageService, piped, reference
+from boxship.images import ImageService, reference
 from boxship.images import changes as instructions
 from boxship.images import platform as platforms
+from boxship.images.archives import piped
 from boxship.images.layers import NewImage
 from boxship.images.model import Image
 from boxship.snapshots import Snapshotter

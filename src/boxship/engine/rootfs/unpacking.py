@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from boxship.base.errors import InvalidInput
 from boxship.base.identity import IdentityMapping
 from boxship.engine.rootfs.archive import prepare_owners
-from boxship.images.feed import Feed
+from boxship.images.transfers.feed import Feed
 from boxship.snapshots import Decompressed, InvalidTar, TarReader, apply
 from boxship.snapshots.tar_reader import Entry
 

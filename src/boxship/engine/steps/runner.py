@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 
 from boxship.base.errors import BoxshipError, NotSupported, SystemFailure
 from boxship.base.whole import whole
-from boxship.build.runner import HostDevice, Step
+from boxship.build.steps.runner import HostDevice, Step
 from boxship.engine import causes
 from boxship.engine.cdi import registry
 from boxship.engine.container import Container, ContainerIndex
@@ -22,7 +22,7 @@ from boxship.engine.processes.shims import Client
 from boxship.engine.settings import EngineSettings
 from boxship.engine.steps import shell
 from boxship.engine.steps.trim import Trim
-from boxship.images import piped
+from boxship.images.archives import piped
 from boxship.linux import fs
 from boxship.snapshots import Snapshotter
 from boxship.snapshots.tar_writer import Writable

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from boxship.linux.netlink import Socket
 from boxship.networks.catalog import Network
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.models import Endpoint
-from boxship.networks.rules import BridgeRules
 
 
 class Driver(Protocol):

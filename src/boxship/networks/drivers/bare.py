@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from boxship.linux.netlink import Socket
 from boxship.networks.catalog import Network
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.models import Endpoint
-from boxship.networks.rules import BridgeRules
 
 
 class BareDriver:

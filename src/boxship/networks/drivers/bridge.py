@@ -17,9 +17,9 @@ from boxship.linux.netlink import Request, Socket
 from boxship.networks.bridge import allow_loopback_sources
 from boxship.networks.catalog import Network, Pool
 from boxship.networks.drivers import options
+from boxship.networks.filtering.rules import ISOLATED, NAT, ROUTED, UNPROTECTED, BridgeRules
 from boxship.networks.models import Endpoint
 from boxship.networks.options import NetworkOptions
-from boxship.networks.rules import ISOLATED, NAT, ROUTED, UNPROTECTED, BridgeRules
 
 _PREFIX = "com.docker.network.bridge."
 _NAME = f"{_PREFIX}name"

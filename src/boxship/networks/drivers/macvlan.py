@@ -16,8 +16,8 @@ from boxship.linux import rtnetlink
 from boxship.linux.netlink import Request, Socket
 from boxship.networks.catalog import Network
 from boxship.networks.drivers import options
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.models import Endpoint
-from boxship.networks.rules import BridgeRules
 
 _PARENT = "parent"
 _VLANS = range(1, 4095)

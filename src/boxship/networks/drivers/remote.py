@@ -15,8 +15,8 @@ from boxship.base.errors import BoxshipError, Forbidden, SystemFailure
 from boxship.linux import rtnetlink
 from boxship.linux.netlink import Socket
 from boxship.networks.catalog import Network, Pool
+from boxship.networks.filtering.rules import BridgeRules
 from boxship.networks.models import Endpoint, StaticRoute
-from boxship.networks.rules import BridgeRules
 from boxship.plugins import Call, Ledger, PluginRefused, Plugins
 
 INTERFACE = "NetworkDriver"

@@ -1,0 +1,1 @@
+"""Results that the cache does not have: files copied, programs run, and what programs may see meanwhile."""

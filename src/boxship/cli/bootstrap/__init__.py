@@ -1,0 +1,1 @@
+"""Base images without a registry: root filesystems from a distribution's package archive."""

@@ -1,0 +1,1 @@
+"""Commands for registries: log in, search, serve."""

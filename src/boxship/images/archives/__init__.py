@@ -1,0 +1,1 @@
+"""Images as archives: load, save, import, in the formats of Docker and OCI."""

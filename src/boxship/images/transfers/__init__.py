@@ -1,0 +1,1 @@
+"""Images between here and elsewhere: registries, and engines over ssh."""

@@ -1,0 +1,1 @@
+"""Subnets for networks and addresses for endpoints."""

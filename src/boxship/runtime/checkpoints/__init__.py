@@ -1,0 +1,1 @@
+"""Checkpoint and restore of a container's processes with CRIU."""

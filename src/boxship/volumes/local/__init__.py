@@ -1,0 +1,1 @@
+"""The driver ``local``: its options, mounts and bounds."""

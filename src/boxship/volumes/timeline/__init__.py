@@ -1,0 +1,1 @@
+"""What was in a volume earlier: snapshots, the way back, backups."""
