@@ -82,19 +82,25 @@ class ContentStore:
         self.swept = self._sweep() if sweep else Swept(0, [], [])
 
     def ingest(
-        self, expected_digest: str | None = None, expected_size: int | None = None, *, lease: str | None = None
+        self,
+        expected_digest: str | None = None,
+        expected_size: int | None = None,
+        *,
+        lease: str | None = None,
+        hashed: bool = True,
     ) -> Ingest:
         """Start to write a blob; see :class:`Ingest`. It is hashed by the algorithm of ``expected_digest`` or sha256.
 
         ``lease`` is an open lease of the store that protects the blob from the moment it is committed. Committing a blob
-        that exists replaces its file, which repairs a damaged one. Raises InvalidDigest, OSError.
+        that exists replaces its file, which repairs a damaged one. ``hashed`` False is for who hashes the same bytes for
+        another reason and tells their digest at the end. Raises InvalidDigest, OSError.
         """
 
         def keep(path: str, descriptor: Descriptor, durable: bool) -> None:
             self._keep(path, descriptor, lease, durable=durable)
 
         path = os.path.join(self._ingests, new_id())
-        return Ingest(path, keep, expected_digest=expected_digest, expected_size=expected_size)
+        return Ingest(path, keep, expected_digest=expected_digest, expected_size=expected_size, hashed=hashed)
 
     def partial(self, digest: str, size: int, *, lease: str | None = None) -> Partial:
         """Open a blob that arrives in pieces, with what an earlier attempt left of it; see :class:`Partial`.

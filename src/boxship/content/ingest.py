@@ -50,6 +50,7 @@ class Ingest:
         *,
         expected_digest: str | None,
         expected_size: int | None,
+        hashed: bool,
     ) -> None:
         self.size = 0
         self._written_out = 0  # bytes that the disk was asked to write
@@ -58,7 +59,7 @@ class Ingest:
         self._expected_digest = expected_digest
         self._expected_size = expected_size
         self._algorithm = "sha256" if expected_digest is None else parse(expected_digest)[0]
-        self._hash = hashlib.new(self._algorithm)
+        self._hash = hashlib.new(self._algorithm) if hashed else None
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def __enter__(self) -> Ingest:
@@ -74,7 +75,8 @@ class Ingest:
         view = memoryview(data).cast("B")
         if self._expected_size is not None and self.size + len(view) > self._expected_size:
             raise SizeMismatch(self._expected_size, self.size + len(view))
-        self._hash.update(view)
+        if self._hash is not None:
+            self._hash.update(view)
         self.size += len(view)
         length = len(view)
         while view:
@@ -84,15 +86,19 @@ class Ingest:
             self._written_out = self.size
         return length
 
-    def commit(self, media_type: str = "", *, durable: bool = True) -> Descriptor:
+    def commit(self, media_type: str = "", *, durable: bool = True, digest: str = "") -> Descriptor:
         """Check the bytes, make them durable and give them their name.
 
         ``durable`` False leaves it to the caller to sync the file system before anything durable refers to the blob.
+        ``digest`` is what the caller found when it hashed the same bytes itself.
         Raises DigestMismatch or SizeMismatch (nothing is kept), OSError when the disk fails.
         """
         if self._fd < 0:
             raise ValueError("this ingest has ended")
-        digest = f"{self._algorithm}:{self._hash.hexdigest()}"
+        if self._hash is not None:
+            digest = f"{self._algorithm}:{self._hash.hexdigest()}"
+        elif not digest:
+            raise ValueError("nobody has hashed these bytes")
         if self._expected_size is not None and self.size != self._expected_size:
             raise SizeMismatch(self._expected_size, self.size)
         if self._expected_digest is not None and digest != self._expected_digest:

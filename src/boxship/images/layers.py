@@ -301,7 +301,7 @@ class Addition:
 
             def take(applied: Applied) -> content.Descriptor:
                 _check_blob(blob, compression, applied, None)
-                return kept.take()
+                return kept.take(applied)
 
             return self._unpack(kept.tar, parent, position, diff_id, kept.stored_as, take)
 
@@ -320,7 +320,7 @@ class Addition:
                 self._layers.snapshotter.prepare(key, None)
                 self._waiting.add(key)
                 applied = self._layers.snapshotter.apply(key, kept.tar)
-                stored = kept.take()
+                stored = kept.take(applied)
                 self._writing_out.wrote(applied.size + stored.size)
                 return Arrival(key, applied, kept.tar.count, compression, kept.stored_as, stored)
         except InvalidLayer as exc:
@@ -493,7 +493,12 @@ class _Kept:
         self.stored_as = compression if as_it_comes or plain else "gzip"
         expected = blob if as_it_comes else None
         self._ingest = undo.enter_context(
-            content.ingest(expected.digest if expected else None, expected.size if expected else None, lease=LEASE)
+            content.ingest(
+                expected.digest if expected else None,
+                expected.size if expected else None,
+                lease=LEASE,
+                hashed=bool(self.stored_as),  # else it is the tar, which is hashed where it is unpacked
+            )
         )
         self._asides = [undo.enter_context(Aside(self._ingest.write))]
         self._compressor = None if self.stored_as == compression else GzipWriter(self._asides[0])
@@ -502,13 +507,14 @@ class _Kept:
         incoming = Tee(raw, write=self._asides[0].write) if as_it_comes else raw
         self.tar = Tee(Decompressed(incoming), write=None if as_it_comes else self._asides[0].write)
 
-    def take(self) -> content.Descriptor:
-        """Give the blob its name, after all was read. Raises DigestMismatch, SizeMismatch, OSError."""
+    def take(self, applied: Applied) -> content.Descriptor:
+        """Give the blob its name, after all was read and unpacked. Raises DigestMismatch, SizeMismatch, OSError."""
         if self._compressor is not None:
             self._asides[0].finish()
             self._compressor.finish()
         self._asides[-1].finish()
-        return self._ingest.commit(MEDIA_TYPES.get(self.stored_as, OCI_LAYER), durable=False)
+        digest = "" if self.stored_as else applied.diff_id
+        return self._ingest.commit(MEDIA_TYPES.get(self.stored_as, OCI_LAYER), durable=False, digest=digest)
 
 
 @contextmanager
