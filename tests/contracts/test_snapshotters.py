@@ -328,7 +328,7 @@ class SnapshotterContract:
         members = (("d/", None), ("d/.wh.gone", b""), ("d/new", b"x"), ("o/", None), ("o/.wh..wh..opq", b""))
         snapshotter.prepare("k", None)
         applied = snapshotter.apply("k", tar(*members))
-        assert applied.alone == snapshotter.adopts
+        assert applied.assumed == ([] if snapshotter.adopts else None)
         if not snapshotter.adopts:
             with pytest.raises(WrongState):
                 snapshotter.adopt("k", "a")
@@ -344,10 +344,35 @@ class SnapshotterContract:
         with pytest.raises(WrongState):
             snapshotter.adopt("b", "a")
 
-    @pytest.mark.parametrize("member", ["d/f", ".wh..wh..opq", "d/.wh.f"])
-    def test_a_layer_that_needs_to_know_its_parent_says_so(self, snapshotter: Snapshotter, member: str) -> None:
+    @pytest.mark.parametrize(
+        "below",
+        [
+            (("d/", {"mode": 0o1770, "uid": 7}),),
+            (("d/", {"mode": 0o1770, "uid": 7}), ("d/sub/", {"mode": 0o700})),
+            (("d", b"a file"),),
+        ],
+    )
+    @pytest.mark.parametrize("member", ["d/f", "d/sub/f", "d/.wh.f"])
+    def test_a_layer_that_does_not_hold_its_directories_fits_where_they_are_new(
+        self, snapshotter: Snapshotter, member: str, below: tuple[tuple[str, object], ...]
+    ) -> None:
+        if not snapshotter.adopts:
+            pytest.skip("layers wait for their parents")
+        layer(snapshotter, "other", None, ("e/", None))
+        layer(snapshotter, "a", "other", *below)
         snapshotter.prepare("k", None)
-        assert not snapshotter.apply("k", tar((member, b""))).alone
+        assumed = snapshotter.apply("k", tar((member, b""))).assumed
+        assert assumed
+        assert not snapshotter.adopt("k", "a", assumed)
+        assert snapshotter.parent("k") is None
+        assert snapshotter.adopt("k", "other", assumed)
+        snapshotter.commit("b", "k")
+        layer(snapshotter, "same", "other", (member, b""))
+        assert unpacked(snapshotter, "b") == unpacked(snapshotter, "same")
+
+    def test_a_layer_that_hides_all_below_needs_to_know_its_parent(self, snapshotter: Snapshotter) -> None:
+        snapshotter.prepare("k", None)
+        assert snapshotter.apply("k", tar((".wh..wh..opq", b""))).assumed is None
 
     @pytest.mark.row("IMG-12")
     def test_deleting_in_a_later_layer_frees_nothing(self, snapshotter: Snapshotter) -> None:

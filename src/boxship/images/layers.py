@@ -336,11 +336,9 @@ class Addition:
         _check_compression(arrival.came_as, position, blob)
         _check_blob(blob, arrival.came_as, arrival.applied, arrival.blob)
         _check_diff_id(diff_id, arrival.applied, position)
-        if arrival.key in self._waiting and (arrival.applied.alone or not parent):
+        if arrival.key in self._waiting and self._fits(arrival, parent):
             self._waiting.discard(arrival.key)
             try:
-                if parent:
-                    self._layers.snapshotter.adopt(arrival.key, parent)
                 return self._place(
                     arrival.key, parent, arrival.applied, arrival.tar_size, arrival.stored_as, arrival.blob
                 )
@@ -349,6 +347,13 @@ class Addition:
         with failures(), self._layers.content.open(arrival.blob.digest) as file:
             tar = Tee(Decompressed(file))
             return self._unpack(tar, parent, position, diff_id, arrival.stored_as, lambda _: arrival.blob)
+
+    def _fits(self, arrival: Arrival, parent: str) -> bool:
+        """Put what was unpacked on its parent; return False when it would have been unpacked in another way there."""
+        if not parent:
+            return True
+        assumed = arrival.applied.assumed
+        return assumed is not None and self._layers.snapshotter.adopt(arrival.key, parent, assumed)
 
     def close(self) -> None:
         """Remove what no image turned out to need."""

@@ -59,8 +59,10 @@ def unpack(
 
     Without ``whiteouts``, names ``.wh.*`` are files like others. ``make_parent(parent_fd, name, path)`` creates a directory
     that the archive uses but does not hold (else: root's, 0755). ``keep_kinds`` refuses to put a directory over something
-    else or the reverse, as ``docker cp`` wants. ``prepare`` may change an entry's names and owner before it is used. Returns the bytes of the files unpacked, None when some were replaced and
-    only a walk could tell. What was unpacked before an error stays. Raises InvalidTar, SystemFailure.
+    else or the reverse, as ``docker cp`` wants. ``prepare`` may change an entry's names and owner before it is used.
+
+    Returns the bytes of the files unpacked, None when some were replaced and only a walk could tell. What was unpacked
+    before an error stays. Raises InvalidTar, SystemFailure.
     """
     unpacker = _Unpacker(reader, root_fd, start, whiteouts, make_parent or _make_plain_parent, keep_kinds, prepare)
     try:

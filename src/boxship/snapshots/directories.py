@@ -135,7 +135,7 @@ class DirectorySnapshotter(ABC):
 
         self._store.write_now(change, durable=durable)
 
-    def adopt(self, key: str, parent: str) -> None:
+    def adopt(self, key: str, parent: str, assumed: Sequence[str] = ()) -> bool:  # noqa: ARG002
         def change(transaction: Transaction) -> None:
             record = _require(transaction, key)
             if not self.adopts or record.committed or record.parent is not None:
@@ -145,6 +145,7 @@ class DirectorySnapshotter(ABC):
             transaction.put(KIND, key, msgspec.json.encode(msgspec.structs.replace(record, parent=parent)))
 
         self._store.write_now(change, durable=False)
+        return True
 
     def replace(self, name: str, key: str) -> None:
         new = self._active(key)

@@ -21,6 +21,7 @@ from boxship.snapshots.snapshotter import Applied, Change, ChangeKind
 from boxship.snapshots.tar_reader import Limits, Readable, TarReader
 from boxship.snapshots.tar_writer import TarWriter, Writable, is_portable
 
+_ASSUMED = 10_000  # directories; a layer that assumes more is unpacked again
 _OPAQUE = "trusted.overlay.opaque"
 _BELOW = fs.RESOLVE_BENEATH | fs.RESOLVE_NO_SYMLINKS
 _GRAPH_DATA = {"MergedDir": "merged", "UpperDir": "diff", "WorkDir": "work"}
@@ -100,11 +101,11 @@ class OverlaySnapshotter(DirectorySnapshotter):
             root_fd = tree.open_root(self.content_path(record))
             stack.callback(os.close, root_fd)
             lower = LowerLayers([self.content_path(below) for below in self._chain(record.parent)], stack)
-            alone = True
+            assumed: list[str] = []
 
             def make_parent(parent_fd: int, name: str, path: str) -> None:
-                nonlocal alone
-                alone = False
+                if len(assumed) <= _ASSUMED:
+                    assumed.append(path)
                 if not lower.make_directory(parent_fd, name, path):
                     self._give_to_root(parent_fd, name)
 
@@ -119,7 +120,15 @@ class OverlaySnapshotter(DirectorySnapshotter):
             except BaseException:
                 tree.clear(root_fd)
                 raise
-        return Applied(f"sha256:{hash.hexdigest()}", size, alone and not whiteouts.hides_root)
+        depends = whiteouts.hides_root or len(assumed) > _ASSUMED
+        return Applied(f"sha256:{hash.hexdigest()}", size, None if depends else assumed)
+
+    def adopt(self, key: str, parent: str, assumed: Sequence[str] = ()) -> bool:
+        with ExitStack() as stack:
+            lower = LowerLayers([self.content_path(below) for below in self._chain(parent)], stack)
+            if any(lower.find(path) is not None for path in assumed):
+                return False
+        return super().adopt(key, parent)
 
     def write_diff(self, key: str, out: Writable) -> Applied:
         hashing = Hashing(out)

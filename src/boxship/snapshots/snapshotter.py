@@ -76,7 +76,9 @@ class Applied(NamedTuple):
 
     diff_id: str
     size: int  # bytes of the files, as `usage`
-    alone: bool = False  # it would be the same on any parent
+    # Directories that the layer uses and does not hold, made as if no parent had them: it would be the same on every
+    # parent that has none of them. None: its parent matters in another way.
+    assumed: Sequence[str] | None = None
 
 
 class SnapshotInfo(NamedTuple):
@@ -122,10 +124,11 @@ class Snapshotter(Protocol):
         Raises SnapshotExists (``key`` is left active), NoSuchSnapshot, WrongState.
         """
 
-    def adopt(self, key: str, parent: str) -> None:
+    def adopt(self, key: str, parent: str, assumed: Sequence[str] = ()) -> bool:
         """Put the active snapshot ``key``, prepared without a parent, on the committed snapshot ``parent``.
 
-        Only where ``adopts``, and when what was applied is ``alone``. Raises NoSuchSnapshot, WrongState.
+        Only where ``adopts``. ``assumed`` is what :class:`Applied` said: when the parent has one of these directories,
+        nothing is done and False returned. Raises NoSuchSnapshot, WrongState.
         """
 
     def replace(self, name: str, key: str) -> None:

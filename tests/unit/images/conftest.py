@@ -36,7 +36,7 @@ class RememberedSnapshots:
         self.parents: dict[str, str | None] = {}
         self.committed: dict[str, int] = {}
         self.applied = 0
-        self.alone = True
+        self.assumed: Sequence[str] | None = ()
 
     def prepare(self, key: str, parent: str | None, *, size: int = 0) -> None:
         if parent is not None and parent not in self.committed:
@@ -49,12 +49,15 @@ class RememberedSnapshots:
         size = sum(entry.size for entry in reader)
         reader.finish()
         self.applied += 1
-        return Applied(f"sha256:{digest.hexdigest()}", size, self.alone)
+        return Applied(f"sha256:{digest.hexdigest()}", size, self.assumed)
 
-    def adopt(self, key: str, parent: str) -> None:
+    def adopt(self, key: str, parent: str, assumed: Sequence[str] = ()) -> bool:
         if parent not in self.committed:
             raise NoSuchSnapshot(parent)
+        if assumed:
+            return False
         self.parents[key] = parent
+        return True
 
     def sync(self) -> None:
         pass

@@ -247,8 +247,9 @@ def test_one_large_layer_may_stand_on_several_others(bench, make_tar) -> None:
     assert bench.snapshots.applied == 3
 
 
-def test_a_large_layer_whose_parent_matters_is_unpacked_again_on_it(bench, make_tar, archive) -> None:
-    bench.snapshots.alone = False
+@pytest.mark.parametrize("assumed", [None, ["etc"]])
+def test_a_large_layer_whose_parent_matters_is_unpacked_again_on_it(bench, make_tar, archive, assumed) -> None:
+    bench.snapshots.assumed = assumed
     bench.load(archive([make_tar(a=LARGE), make_tar(b=LARGE)]))
     assert bench.snapshots.applied == 3
     assert bench.snapshots.parents == {
