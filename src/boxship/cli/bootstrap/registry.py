@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 
+import boxship
 from boxship.cli.bootstrap.debian import BootstrapError
 
 TYPE_CHECKING = False
@@ -101,7 +102,7 @@ def bootstrap_registry(log: Callable[[str], None]) -> Iterator[bytes]:
 
 def _probe() -> tuple[str, str, list[tuple[str, str]]]:
     """Return interpreter, standard library, and name and place of each package."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = os.path.dirname(os.path.abspath(boxship.__path__[0]))
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-c", _PROBE], env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import boxship
 from boxship.cli.command import Command, ExitError
 from boxship.cli.flags import Flag
 
@@ -94,7 +95,7 @@ def _environment(values: Values) -> dict[str, str]:
 
 def _become(command: str, arguments: list[str], environment: dict[str, str]) -> int:
     """Replace this process by the server's program; its packages need the interpreter's whole library."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    root = os.path.dirname(os.path.abspath(boxship.__path__[0]))
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     try:
         os.execve(
