@@ -77,7 +77,7 @@ def write_output(session: Session, output: Output, image: str, names: Sequence[s
         while piece := reader.read_some():
             write(STDOUT, piece)
     else:
-        from boxship.cli.commands.images.transfer import save_to
+        from boxship.cli.archives import save_to
 
         save_to(reader, output.dest, f"failed to write {output.dest}")
 

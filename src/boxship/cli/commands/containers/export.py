@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from boxship.cli.command import STDOUT, Command, ExitError, write
-from boxship.cli.commands.images.transfer import save_to
+from boxship.cli.archives import deliver, refuse_terminal
+from boxship.cli.command import Command
 from boxship.cli.flags import Flag
 from boxship.client.engine import quote
 
@@ -18,14 +16,9 @@ if TYPE_CHECKING:
 def run(session: Session, values: Values) -> int:
     """Write the container's files as one tar stream."""
     output = values.text("output")
-    if not output and os.isatty(STDOUT):
-        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    refuse_terminal(output)
     reader = session.engine.stream("GET", f"/containers/{quote(values.arguments[0])}/export")
-    if output:
-        save_to(reader, output, "failed to export container")
-        return 0
-    while piece := reader.read_some():
-        write(STDOUT, piece)
+    deliver(reader, output, "failed to export container")
     return 0
 
 

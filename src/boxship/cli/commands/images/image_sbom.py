@@ -26,7 +26,7 @@ def run(session: Session, values: Values) -> int:
     path = f"/boxship/images/{quote(values.arguments[0], '/:@')}/sbom"
     reader = session.engine.stream("GET", path, query)
     if values.text("output"):
-        from boxship.cli.commands.images.transfer import save_to
+        from boxship.cli.archives import save_to
 
         save_to(reader, values.text("output"), f"failed to write {values.text('output')}")
         return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from boxship.cli.command import STDIN, STDOUT, Command, ExitError, write
+from boxship.cli.archives import copy, deliver, open_source, pieces, refuse_terminal
+from boxship.cli.command import STDIN, STDOUT, Command, ExitError
 from boxship.cli.flags import Flag
 from boxship.cli.progress import Progress
 from boxship.cli.reference import parse, platform_json
@@ -12,13 +13,9 @@ from boxship.client.engine import quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from boxship.cli.command import Session
     from boxship.cli.flags import Values
-    from boxship.client.engine import BodyReader
 
-PIECE = 1 << 18
 _PLATFORM = 'only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")'
 
 IMPORT_FLAGS = (
@@ -85,65 +82,21 @@ def load(session: Session, values: Values) -> int:
     if reader.headers.get("content-type", "").startswith("application/json"):
         Progress(STDOUT).show(session.engine.messages(reader))
     else:
-        _copy(reader, STDOUT)
+        copy(reader, STDOUT)
     return 0
 
 
 def save(session: Session, values: Values) -> int:
     """Write images as one archive."""
     output = values.text("output")
-    if not output and os.isatty(STDOUT):
-        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    refuse_terminal(output)
     query = "&".join(f"names={quote(name)}" for name in values.arguments)
     if values.text("platform"):
         session.engine.require("1.48", "--platform")
         query += f"&platform={quote(platform_json(values.text('platform')))}"
     reader = session.engine.stream("GET", f"/images/get?{query}")
-    if not output:
-        _copy(reader, STDOUT)
-        return 0
-    save_to(reader, output, "failed to save image")
+    deliver(reader, output, "failed to save image")
     return 0
-
-
-def save_to(reader: BodyReader, path: str, failed: str) -> None:
-    """Write the whole body to ``path``, which appears only when it is complete; ``failed`` begins what errors say."""
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        raise ExitError(f"{failed}: invalid output path: stat {directory}: no such file or directory")
-    if os.path.isdir(path):
-        raise ExitError(f"{failed}: cannot write to a directory")
-    if os.path.islink(path):
-        raise ExitError(f"{failed}: cannot write to a symbolic link directly")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ExitError(f"{failed}: got a device")
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        _copy(reader, descriptor)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _copy(reader: BodyReader, descriptor: int) -> None:
-    while piece := reader.read_some():
-        write(descriptor, piece)
-
-
-def open_source(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise ExitError(f"open {path}: {(exc.strerror or '').lower()}") from exc
-
-
-def pieces(descriptor: int) -> Iterator[bytes]:
-    while piece := os.read(descriptor, PIECE):
-        yield piece
 
 
 COMMANDS = {

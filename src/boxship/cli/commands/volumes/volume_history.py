@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from boxship.cli.command import STDIN, STDOUT, Command, ExitError, each, write
-from boxship.cli.commands.images.transfer import open_source, pieces, save_to
+from boxship.cli.archives import deliver, open_source, pieces, refuse_terminal
+from boxship.cli.command import STDIN, Command, ExitError, each
 from boxship.cli.flags import Flag
 from boxship.cli.options.checks import check_label
 from boxship.cli.units import decimal_size
@@ -87,28 +85,18 @@ def backup(session: Session, values: Values) -> int:
     """Write a snapshot as one tar stream."""
     volume, name = values.arguments
     output = values.text("output")
-    if not output and os.isatty(STDOUT):
-        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    refuse_terminal(output)
     reader = session.engine.stream("GET", _path(volume, "snapshots", name, "archive"))
-    if output:
-        save_to(reader, output, "failed to back up volume")
-        return 0
-    while piece := reader.read_some():
-        write(STDOUT, piece)
+    deliver(reader, output, "failed to back up volume")
     return 0
 
 
 def export(session: Session, values: Values) -> int:
     """Write what is in a volume now as one tar stream."""
     output = values.text("output")
-    if not output and os.isatty(STDOUT):
-        raise ExitError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    refuse_terminal(output)
     reader = session.engine.stream("GET", _path(values.arguments[0], "archive"))
-    if output:
-        save_to(reader, output, "failed to export volume")
-        return 0
-    while piece := reader.read_some():
-        write(STDOUT, piece)
+    deliver(reader, output, "failed to export volume")
     return 0
 
 
